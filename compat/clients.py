@@ -6,6 +6,9 @@ import zlib
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 
+# Each server writes this node by itself from its configuration file, so its times are its own.
+LOCAL_NODE = "/zookeeper/config"
+
 logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 
@@ -40,12 +43,15 @@ def walk(client, root="/"):
     tree = {}
     level = [root]
     while level:
-        replies = [(path, client.get_async(path), client.get_children_async(path), client.get_acls_async(path)) for path in level]
+        replies = [
+            (path, client.get_async(path), client.get_children_async(path), client.get_acls_async(path))
+            for path in level
+        ]
         level = []
         for path, data, children, acl in replies:
             value, stat = data.get(timeout=20)
             entries = sorted((entry.perms, entry.id.scheme, entry.id.id) for entry in acl.get(timeout=20)[0])
-            tree[path] = (value, tuple(stat), entries)
+            tree[path] = (value, None if path == LOCAL_NODE else tuple(stat), entries)
             level += [f"{path.rstrip('/')}/{name}" for name in sorted(children.get(timeout=20))]
     return tree
 

@@ -261,3 +261,8 @@ def password(session_id):
         state = (state * 0x5DEECE66D + 11) & (2**48 - 1)
         result += (state >> 16 & 0xFFFFFFFF).to_bytes(4, "little")
     return result
+
+
+#: The super user of the test servers: digest property and auth data (section 11.4).
+SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
+SUPER_PASSWORD = b"super:test"
