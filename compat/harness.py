@@ -75,7 +75,8 @@ def unavailable(kind):
 def command(kind, config, jvm_flags=()):
     """The command line that starts a server of this kind with this zoo.cfg."""
     if kind == "oxkeeper":
-        return [str(binary()), "server", str(config)]
+        defines = [flag for flag in jvm_flags if flag.startswith("-D")]
+        return [str(binary()), "server", *defines, str(config)]
     main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
     return ["java", *JVM_FLAGS, *jvm_flags, "-cp", classpath(kind), main, str(config)]
 

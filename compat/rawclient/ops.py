@@ -1,5 +1,7 @@
 """Operations of section 4: numbers, request bodies, reply bodies, error codes."""
 
+import base64
+import hashlib
 from collections import namedtuple
 
 from .jute import In, Out
@@ -261,6 +263,12 @@ def password(session_id):
         state = (state * 0x5DEECE66D + 11) & (2**48 - 1)
         result += (state >> 16 & 0xFFFFFFFF).to_bytes(4, "little")
     return result
+
+
+def digest_id(auth):
+    """The identity that auth data `user:password` gives in scheme digest (section 11.4)."""
+    user = auth.split(b":", 1)[0].decode()
+    return f"{user}:{base64.b64encode(hashlib.sha1(auth).digest()).decode()}"
 
 
 #: The super user of the test servers: digest property and auth data (section 11.4).

@@ -9,10 +9,15 @@ a restart or an ensemble are skipped with `--target`.
 """
 
 import re
+import sys
+from pathlib import Path
 
-import harness
 import pytest
-import rawclient as wire
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import harness  # noqa: E402
+import rawclient as wire  # noqa: E402
 
 PROPERTIES = {
     "zookeeper.DigestAuthenticationProvider.superDigest": wire.SUPER_DIGEST,
@@ -32,6 +37,16 @@ VARIANTS = {
 
 def pytest_addoption(parser):
     parser.addoption("--target", help="host:port[,host:port...] of running servers to test")
+    try:
+        parser.addoption("--kinds", default="oxkeeper", help="comma-separated kinds of server to start")
+    except ValueError:
+        pass  # the suite next door, run together with this one, has added it
+
+
+def pytest_generate_tests(metafunc):
+    if "kind" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--kinds", "oxkeeper").split(",")
+        metafunc.parametrize("kind", kinds, scope="session")
 
 
 def configure(server, settings):
