@@ -1,1 +1,5 @@
 //! stub
+
+pub mod election_links;
+pub mod listen;
+pub mod names;
