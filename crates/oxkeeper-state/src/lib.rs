@@ -18,3 +18,17 @@
 //! | [`reply`] | bodies of replies to writes |
 //! | [`quota`] | usage and limits |
 //! | [`path`] | which paths are legal |
+
+pub mod acl_table;
+pub mod apply;
+pub mod digest;
+pub mod owner;
+pub mod quota;
+pub mod state;
+pub mod tree;
+
+pub use acl_table::{AclId, AclTable, OPEN_ACL};
+pub use apply::{Change, Changes, Outcome};
+pub use owner::{OwnerKind, OwnerRules};
+pub use state::{Options, State};
+pub use tree::{NewNode, NodeId, Tree};

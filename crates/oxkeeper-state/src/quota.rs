@@ -1,0 +1,147 @@
+//! Quotas: limits are ordinary nodes, usage is counted locally and never logged.
+//!
+//! The quota of path P lies at `/zookeeper/quota` P `/zookeeper_limits` and `/zookeeper_stats`.
+//! Source: `docs/spec/client-protocol.md` 14, `docs/spec/storage-formats.md` 8.4.
+
+use std::fmt;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashSet;
+
+/// Above all quota nodes.
+pub const QUOTA_ROOT: &str = "/zookeeper/quota";
+/// Name of a limits node.
+pub const LIMITS_NODE: &str = "zookeeper_limits";
+/// Name of a usage node.
+pub const STATS_NODE: &str = "zookeeper_stats";
+
+/// Path of the limits node of the quota on `path`.
+pub fn limits_path(path: &str) -> String {
+    format!("{QUOTA_ROOT}{path}/{LIMITS_NODE}")
+}
+
+/// Path of the usage node of the quota on `path`.
+pub fn stats_path(path: &str) -> String {
+    format!("{QUOTA_ROOT}{path}/{STATS_NODE}")
+}
+
+/// The path under quota whose limits or usage node has this parent.
+pub(crate) fn quota_path(parent: &str) -> Option<&str> {
+    let path = parent.strip_prefix(QUOTA_ROOT)?;
+    (path.is_empty() || path.starts_with('/')).then_some(path)
+}
+
+/// Text of a limits or usage node. -1: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// Nodes: used, or the soft limit.
+    pub count: i64,
+    /// Bytes of data: used, or the soft limit.
+    pub bytes: i64,
+    /// Hard limit of nodes.
+    pub count_hard: i64,
+    /// Hard limit of bytes.
+    pub bytes_hard: i64,
+}
+
+impl Track {
+    /// Usage, without limits.
+    pub fn usage(count: i64, bytes: i64) -> Track {
+        Track { count, bytes, count_hard: -1, bytes_hard: -1 }
+    }
+
+    /// Reads the text. What is missing or no number is -1.
+    pub fn parse(text: &[u8]) -> Track {
+        let mut track = Track::usage(-1, -1);
+        let text = String::from_utf8_lossy(text);
+        for pair in text.split([',', ';']) {
+            let mut parts = pair.split('=');
+            let (key, value) = (parts.next().unwrap_or_default(), parts.next());
+            let value = value.and_then(|value| value.parse().ok()).unwrap_or(-1);
+            match key {
+                "count" => track.count = value,
+                "bytes" => track.bytes = value,
+                "countHardLimit" => track.count_hard = value,
+                "byteHardLimit" => track.bytes_hard = value,
+                _ => {}
+            }
+        }
+        track
+    }
+}
+
+impl fmt::Display for Track {
+    /// `count=1,bytes=2`, and `=;byteHardLimit=3;countHardLimit=4` if there are hard limits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "count={},bytes={}", self.count, self.bytes)?;
+        let hard = [("byteHardLimit", self.bytes_hard), ("countHardLimit", self.count_hard)];
+        for (index, (key, value)) in hard.iter().filter(|(_, value)| *value != -1).enumerate() {
+            write!(f, "{};{key}={value}", if index == 0 { "=" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The paths under quota.
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    paths: HashSet<Box<str>, FixedState>,
+}
+
+impl Quotas {
+    pub(crate) fn new(seed: u64) -> Quotas {
+        Quotas { paths: HashSet::with_hasher(FixedState::with_seed(seed)) }
+    }
+
+    pub(crate) fn insert(&mut self, path: &str) {
+        self.paths.insert(path.into());
+    }
+
+    pub(crate) fn remove(&mut self, path: &str) {
+        self.paths.remove(path);
+    }
+
+    /// The longest path under quota that is `path` or above it; never the root.
+    pub(crate) fn longest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        if self.paths.is_empty() {
+            return None;
+        }
+        let mut prefix = path;
+        while !prefix.is_empty() {
+            if self.paths.contains(prefix) {
+                return Some(prefix);
+            }
+            prefix = &prefix[..prefix.rfind('/')?];
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_read_and_written_as_the_reference_does() {
+        let text = "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=3";
+        let track = Track { count: -1, bytes: -1, count_hard: 3, bytes_hard: 10 };
+        assert_eq!(Track::parse(text.as_bytes()), track);
+        assert_eq!(track.to_string(), text);
+        assert_eq!(Track::usage(3, 5).to_string(), "count=3,bytes=5");
+        assert_eq!(Track::parse(b""), Track::usage(-1, -1));
+        assert_eq!(Track::parse(b"\xff,=;count=,bytes=x"), Track::usage(-1, -1));
+    }
+
+    #[test]
+    fn the_longest_prefix_is_found_by_components() {
+        let mut quotas = Quotas::new(1);
+        for path in ["", "/a", "/a/b"] {
+            quotas.insert(path);
+        }
+        assert_eq!(quotas.longest("/a/b/c"), Some("/a/b"));
+        assert_eq!(quotas.longest("/a/bc"), Some("/a"));
+        assert_eq!(quotas.longest("/ab"), None);
+        quotas.remove("/a");
+        assert_eq!(quotas.longest("/a/bc"), None);
+    }
+}
