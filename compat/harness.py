@@ -32,6 +32,7 @@ SETTINGS = {
     "tickTime": 500,
     "initLimit": 20,
     "syncLimit": 6,
+    "maxSessionTimeout": 60000,
     "maxClientCnxns": 0,
     "preAllocSize": 1024,
     "admin.enableServer": "false",

@@ -3,7 +3,7 @@
 import threading
 import time
 
-import wire
+import rawclient
 
 PERIOD_S = 0.005
 REPLY_LIMIT_S = 1.0
@@ -34,33 +34,33 @@ class Writer(threading.Thread):
                 self.connect()
                 name, number = str(number), number + 1
                 self.write(name)
-            except (OSError, wire.Closed):
+            except (OSError, rawclient.Closed):
                 self.drop()
             time.sleep(PERIOD_S)
         if self.client is not None:
             self.client.wait_s = 5
             try:
                 self.client.close()
-            except (OSError, wire.Closed):
+            except (OSError, rawclient.Closed):
                 self.client.drop()
 
     def connect(self):
         if self.client is not None:
             return
         address = ("127.0.0.1", self.ports[0])
-        client = wire.Client.connect(address, REPLY_LIMIT_S, timeout_ms=SESSION_TIMEOUT_MS, **self.session)
+        client = rawclient.Client.connect(address, REPLY_LIMIT_S, timeout_ms=SESSION_TIMEOUT_MS, **self.session)
         if client.accepted.timeout <= 0:  # expired: the next attempt makes a new session
             self.session = {}
             client.drop()
-            raise wire.Closed("session expired")
+            raise rawclient.Closed("session expired")
         self.session |= {"session": client.session, "passwd": client.passwd}
         self.client = client
 
     def write(self, name):
-        reply = self.client.call(*wire.create(f"{self.root}/{name}", name.encode()))
+        reply = self.client.call(*rawclient.create(f"{self.root}/{name}", name.encode()))
         if reply.zxid > 0:
             self.session["last_zxid"] = reply.zxid
-        if reply.err == wire.OK:
+        if reply.err == rawclient.OK:
             self.acked.append((name, time.monotonic()))
         else:
             self.refused.append((name, reply.err))
