@@ -55,6 +55,8 @@ impl Changes for () {
 pub enum Outcome {
     /// A create of any kind.
     Created {
+        /// Which one, by the record's type: a multi's result is typed by it.
+        op: OpCode,
         /// Full path, sequence number included.
         path: String,
         /// As of creation.
@@ -174,8 +176,12 @@ impl State {
         self.quota_created(path, parent_path, name, create.data.map_or(0, <[u8]>::len));
         self.report(context.changes, context.zxid, EventKind::NodeCreated, path, node);
         match context.want_reply {
-            true => Outcome::Created { path: path.to_owned(), stat: self.tree.stat(node) },
-            false => Outcome::Created { path: String::new(), stat: Stat::default() },
+            true => Outcome::Created {
+                op: create.op,
+                path: path.to_owned(),
+                stat: self.tree.stat(node),
+            },
+            false => Outcome::Created { op: create.op, path: String::new(), stat: Stat::default() },
         }
     }
 

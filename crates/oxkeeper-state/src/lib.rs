@@ -19,13 +19,20 @@
 //! | [`quota`] | usage and limits |
 //! | [`path`] | which paths are legal |
 
+pub mod acl;
 pub mod acl_table;
 pub mod apply;
+pub mod auth;
 pub mod digest;
 pub mod owner;
+pub mod path;
+pub mod prepare;
 pub mod quota;
+pub mod reply;
+pub mod serve;
 pub mod state;
 pub mod tree;
+pub mod watch;
 
 pub use acl_table::{AclId, AclTable, OPEN_ACL};
 pub use apply::{Change, Changes, Outcome};

@@ -1,0 +1,94 @@
+//! setWatches and setWatches2: watches of a connection that was lost, set again.
+//!
+//! What changed meanwhile is told at once, with zxid -1, not filtered by ACLs and not de-duplicated
+//! across lists. Source: `docs/spec/client-protocol.md` 10.5.
+
+use std::borrow::Cow;
+
+use oxkeeper_proto::client::{EventKind, put_notification};
+use oxkeeper_proto::snapshot::StatPersisted;
+use oxkeeper_proto::{DecodeError, ErrorCode, OpCode, Reader, Zxid};
+
+use super::Read;
+use crate::watch::Modes;
+
+/// The lists of a request, in their order, and the watch that each sets.
+#[derive(Clone, Copy)]
+enum List {
+    Data,
+    Exist,
+    Child,
+    Persistent,
+    Recursive,
+}
+
+const LISTS: [List; 5] = [List::Data, List::Exist, List::Child, List::Persistent, List::Recursive];
+
+impl List {
+    fn modes(self) -> Modes {
+        match self {
+            List::Data | List::Exist => Modes::DATA,
+            List::Child => Modes::CHILD,
+            List::Persistent => Modes::PERSISTENT,
+            List::Recursive => Modes::RECURSIVE,
+        }
+    }
+
+    /// What a watcher who has seen everything up to `seen` missed at a node (`None`: absent).
+    fn missed(self, node: Option<&StatPersisted>, seen: i64) -> Option<EventKind> {
+        match (self, node) {
+            (List::Data | List::Child, None) => Some(EventKind::NodeDeleted),
+            (List::Data, Some(stat)) if stat.mzxid > seen => Some(EventKind::NodeDataChanged),
+            (List::Child, Some(stat)) if stat.pzxid > seen => Some(EventKind::NodeChildrenChanged),
+            (List::Exist, Some(_)) => Some(EventKind::NodeCreated),
+            _ => None,
+        }
+    }
+}
+
+/// Calls `visit` for each path of a vector; null is empty.
+fn for_each<'a>(
+    r: &mut Reader<'a>,
+    mut visit: impl FnMut(Cow<'a, str>),
+) -> Result<(), DecodeError> {
+    for _ in 0..r.count(4)?.unwrap_or(0) {
+        visit(r.string()?);
+    }
+    Ok(())
+}
+
+impl Read<'_> {
+    /// Appends the notifications. A request that does not parse has no effect at all.
+    pub(super) fn set_watches(
+        &self,
+        op: OpCode,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ErrorCode> {
+        let lists = if op == OpCode::SetWatches { &LISTS[..3] } else { &LISTS[..] };
+        let mut check = Reader::new(body);
+        let mut parse = || {
+            check.long()?;
+            lists.iter().try_for_each(|_| for_each(&mut check, drop))
+        };
+        parse().map_err(|_| ErrorCode::MarshallingError)?;
+
+        let mut r = Reader::new(body);
+        let mut set = || {
+            let seen = r.long()?;
+            lists.iter().try_for_each(|list| {
+                for_each(&mut r, |path| self.set_watch(*list, &path, seen, out))
+            })
+        };
+        set().map_err(|_: DecodeError| ErrorCode::MarshallingError)
+    }
+
+    fn set_watch(&self, list: List, path: &str, seen: i64, out: &mut Vec<u8>) {
+        let tree = &self.state.tree;
+        let stat = tree.lookup(path).map(|node| tree.persisted(node));
+        match list.missed(stat.as_ref(), seen) {
+            Some(kind) => put_notification(out, Zxid(-1), kind, path),
+            None => self.watch_if(true, path, list.modes()),
+        }
+    }
+}
