@@ -299,9 +299,8 @@ impl Decode<'_> for ConnectResponse {
         let session = r.long()?;
         let at = r.position();
         let bytes = r.buffer()?.ok_or(DecodeError::Null { at })?;
-        let password = bytes
-            .try_into()
-            .map_err(|_| DecodeError::BadLength { at, len: bytes.len() as i64 })?;
+        let password =
+            bytes.try_into().map_err(|_| DecodeError::BadLength { at, len: bytes.len() as i64 })?;
         let read_only = if r.remaining() > 0 { Some(r.bool()?) } else { None };
         Ok(ConnectResponse { timeout_ms, session, password, read_only })
     }
@@ -341,23 +340,19 @@ mod tests {
     /// Example bytes of `docs/spec/client-protocol.md` appendix A, length prefix left out.
     #[test]
     fn example_bytes_decode_and_reencode() {
-        let connect = hex(
-            "00000000 0000000000000000 00007530 0000000000000000 00000010 \
-             00000000000000000000000000000000 00",
-        );
+        let connect = hex("00000000 0000000000000000 00007530 0000000000000000 00000010 \
+             00000000000000000000000000000000 00");
         let request = ConnectRequest::from_bytes(&connect).unwrap();
         assert_eq!((request.timeout_ms, request.read_only), (30000, Some(false)));
         assert_eq!(request.to_bytes(), connect);
 
-        let response = hex(
-            "00000000 00007530 01000f3a2b4c0000 00000010 165e8313eb0454f2e405d6a4aca23d34 00",
-        );
+        let response =
+            hex("00000000 00007530 01000f3a2b4c0000 00000010 165e8313eb0454f2e405d6a4aca23d34 00");
         assert_eq!(ConnectResponse::from_bytes(&response).unwrap().to_bytes(), response);
 
-        let create = hex(
-            "00000002 2f61 00000002 6869 00000001 0000001f 00000005 776f726c64 00000006 \
-             616e796f6e65 00000000",
-        );
+        let create =
+            hex("00000002 2f61 00000002 6869 00000001 0000001f 00000005 776f726c64 00000006 \
+             616e796f6e65 00000000");
         let request = CreateRequest::from_bytes(&create).unwrap();
         assert_eq!(request.path, "/a");
         assert_eq!(request.data, Some(&b"hi"[..]));

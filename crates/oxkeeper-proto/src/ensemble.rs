@@ -106,15 +106,21 @@ pub struct EnsembleConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ConfigError {
-    #[error("{0} does not have the form server_config or server_config;client_config where server_config is the pipe separated list of host:port:port or host:port:port:type and client_config is port or host:port")]
+    #[error(
+        "{0} does not have the form server_config or server_config;client_config where server_config is the pipe separated list of host:port:port or host:port:port:type and client_config is port or host:port"
+    )]
     Form(String),
     #[error("Unrecognised peertype: {0}")]
     PeerType(String),
     #[error("Address unresolved: {0}")]
     BadPort(String),
-    #[error("Client and election port must be different! Please update the configuration file on server.{0}")]
+    #[error(
+        "Client and election port must be different! Please update the configuration file on server.{0}"
+    )]
     EqualPorts(ServerId),
-    #[error("Multiple address feature is disabled, but multiple addresses were specified for sid {0}")]
+    #[error(
+        "Multiple address feature is disabled, but multiple addresses were specified for sid {0}"
+    )]
     MultiAddress(ServerId),
     #[error("Unrecognised parameter: {0}")]
     Parameter(String),
@@ -137,10 +143,9 @@ impl EnsembleConfig {
     /// Takes one `server.N`, `group.N`, `weight.N` or `version` entry.
     pub fn set(&mut self, key: &str, value: &str, multi: bool) -> Result<(), ConfigError> {
         let number = |text: &str| {
-            text.trim().parse::<i64>().map_err(|_| ConfigError::Number {
-                key: key.to_owned(),
-                value: text.to_owned(),
-            })
+            text.trim()
+                .parse::<i64>()
+                .map_err(|_| ConfigError::Number { key: key.to_owned(), value: text.to_owned() })
         };
         let id = || number(key.split_once('.').map_or("", |(_, id)| id));
         if key.starts_with("server.") {

@@ -323,6 +323,8 @@ macro_rules! records {
     ($($(#[$meta:meta])* $name:ident $(<$life:lifetime>)? { $($(#[$fmeta:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        // Fields are documented where the name does not say it all.
+        #[allow(missing_docs)]
         pub struct $name $(<$life>)? { $($(#[$fmeta])* pub $field: $type,)* }
 
         $crate::record_impl!($name $(<$life>)? { $($field: $type,)* });

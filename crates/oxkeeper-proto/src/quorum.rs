@@ -261,8 +261,7 @@ impl Notification {
         let mut r = Reader::new(frame);
         let (state, leader, zxid) = (r.int()?, r.long()?, Zxid(r.long()?));
         let election_epoch = r.long()?;
-        let peer_epoch =
-            if r.remaining() >= 8 { r.long()? } else { i64::from(zxid.epoch()) };
+        let peer_epoch = if r.remaining() >= 8 { r.long()? } else { i64::from(zxid.epoch()) };
         let version = if r.remaining() >= 4 { r.int()? } else { 0 };
         let config = match version {
             2.. => r.buffer()?.map(Bytes::copy_from_slice),
@@ -319,7 +318,11 @@ impl InitialMessage {
             return Ok(InitialMessage { protocol, server: protocol, addresses: String::new() });
         }
         if protocol != InitialMessage::V1 && protocol != InitialMessage::V2 {
-            return Err(DecodeError::BadValue { what: "election protocol", value: protocol, at: 0 });
+            return Err(DecodeError::BadValue {
+                what: "election protocol",
+                value: protocol,
+                at: 0,
+            });
         }
         let server = r.long()?;
         let at = r.position();

@@ -108,7 +108,6 @@ pub trait SnapshotSink {
 enum Part {
     SessionCount,
     Sessions(u32),
-    AclCount,
     Acls(u32),
     Nodes,
     End,
@@ -161,18 +160,21 @@ impl BodyDecoder {
     fn item<'a>(&self, r: &mut Reader<'a>) -> Result<Item<'a>, DecodeError> {
         Ok(match self.part {
             Part::SessionCount => Item::SessionCount(table_len(r)?),
-            Part::Sessions(0) | Part::AclCount => Item::AclCount(table_len(r)?),
+            Part::Sessions(0) => Item::AclCount(table_len(r)?),
             Part::Sessions(_) => Item::Session(r.long()?, r.int()?),
-            Part::Acls(left) if left > 0 => {
-                Item::Acl(r.long()?, r.opt_vec()?.unwrap_or_default())
-            }
+            Part::Acls(left) if left > 0 => Item::Acl(r.long()?, r.opt_vec()?.unwrap_or_default()),
             Part::Acls(_) | Part::Nodes => {
                 let path = r.string()?;
                 if path == "/" {
                     return Ok(Item::End);
                 }
                 let data = r.buffer()?;
-                Item::Node(NodeRecord { path, data, acl: r.long()?, stat: StatPersisted::decode(r)? })
+                Item::Node(NodeRecord {
+                    path,
+                    data,
+                    acl: r.long()?,
+                    stat: StatPersisted::decode(r)?,
+                })
             }
             Part::End => panic!("a snapshot body was read beyond its end"),
         })

@@ -75,18 +75,37 @@ pub struct CreateTxn<'a> {
 pub enum Txn<'a> {
     Create(CreateTxn<'a>),
     /// `op` is `Delete` or `DeleteContainer`.
-    Delete { op: OpCode, path: Cow<'a, str> },
+    Delete {
+        op: OpCode,
+        path: Cow<'a, str>,
+    },
     /// `op` is `SetData` or `Reconfig`; `version` is the new one.
-    SetData { op: OpCode, path: Cow<'a, str>, data: Option<&'a [u8]>, version: i32 },
+    SetData {
+        op: OpCode,
+        path: Cow<'a, str>,
+        data: Option<&'a [u8]>,
+        version: i32,
+    },
     /// `version` is the new aversion.
-    SetAcl { path: Cow<'a, str>, acl: Vec<Acl>, version: i32 },
+    SetAcl {
+        path: Cow<'a, str>,
+        acl: Vec<Acl>,
+        version: i32,
+    },
     /// Only inside a multi (a top-level one is refused as [`DecodeError::BadValue`]).
-    Check { path: Cow<'a, str>, version: i32 },
+    Check {
+        path: Cow<'a, str>,
+        version: i32,
+    },
     /// Sub-transactions share header and zxid. If any is [`Txn::Error`], nothing is applied.
     Multi(Vec<Txn<'a>>),
-    CreateSession { timeout_ms: i32 },
+    CreateSession {
+        timeout_ms: i32,
+    },
     /// `paths`: the ephemerals deleted; `None` in logs of servers that write no list.
-    CloseSession { paths: Option<Vec<Cow<'a, str>>> },
+    CloseSession {
+        paths: Option<Vec<Cow<'a, str>>>,
+    },
     /// A failed request. Changes nothing but the zxid.
     Error(i32),
 }
@@ -198,8 +217,7 @@ impl<'a> CreateTxn<'a> {
                 (CreateMode::Ttl { ttl_ms: r.long()? }, parent_cversion)
             }
             _ => {
-                let mode =
-                    if r.bool()? { CreateMode::Ephemeral } else { CreateMode::Persistent };
+                let mode = if r.bool()? { CreateMode::Ephemeral } else { CreateMode::Persistent };
                 // Very old servers wrote type 1 without the last field.
                 let old = op == OpCode::Create && r.remaining() < 4;
                 (mode, if old { -1 } else { r.int()? })
@@ -228,9 +246,7 @@ impl<'a> CreateTxn<'a> {
 
 /// What follows a closeSession header is a path list, a digest, both or neither
 /// (`docs/spec/storage-formats.md` 3.4). Leaves a digest unread.
-fn decode_close_session<'a>(
-    r: &mut Reader<'a>,
-) -> Result<Option<Vec<Cow<'a, str>>>, DecodeError> {
+fn decode_close_session<'a>(r: &mut Reader<'a>) -> Result<Option<Vec<Cow<'a, str>>>, DecodeError> {
     let rest = r.rest();
     // A 12-byte path list is (count 1, length 4, 4 bytes); a digest starts with its version, 2.
     let digest_only = rest.len() == 12 && rest[..4] == DIGEST_VERSION.to_be_bytes();

@@ -16,6 +16,20 @@
 //!
 //! Source: `docs/spec/quorum-protocol.md`.
 
+mod core;
+mod election;
+mod error;
+mod history;
+mod leader;
+mod learner;
+mod zab;
+
+pub use election::Vote;
+pub use error::Misbehaved;
+pub use leader::SyncCounts;
+pub use learner::SyncKind;
+pub use zab::Zab;
+
 use bytes::Bytes;
 use oxkeeper_proto::client::Id;
 use oxkeeper_proto::ensemble::EnsembleConfig;
@@ -213,6 +227,9 @@ pub enum Output {
     Append(Proposal),
     /// Write acceptedEpoch. Answer: [`Input::AcceptedEpochSaved`].
     SaveAcceptedEpoch(Epoch),
+    /// Write the epoch beside currentEpoch (`currentEpoch.tmp`), before history of that epoch follows.
+    /// No answer.
+    PrepareCurrentEpoch(Epoch),
     /// Write currentEpoch. Answer: [`Input::CurrentEpochSaved`].
     SaveCurrentEpoch(Epoch),
     /// Write and sync a snapshot of the tree as it is now. Answer: [`Input::SnapshotSaved`].

@@ -1,0 +1,384 @@
+//! The replica: inputs in, outputs out, commits applied in batches.
+//!
+//! It is a standalone server or an ensemble member ([`Mode`]); above that difference all is shared:
+//! sessions, the order of replies, application. A driver calls [`Replica::handle`] for everything that
+//! has arrived, then [`Replica::finish`] once, then performs the outputs in order.
+
+mod apply;
+mod clients;
+mod roles;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oxkeeper_proto::client::Id;
+use oxkeeper_proto::{ServerId, SessionId, Zxid};
+use oxkeeper_state::State;
+use oxkeeper_state::prepare::{Prepare, PrepareSettings};
+use oxkeeper_state::watch::WatcherId;
+use oxkeeper_zab::{History, LinkId, Phase, Proposal, Zab};
+
+use crate::Map;
+use crate::client::Client;
+use crate::session::SessionTracker;
+use crate::shared::Shared;
+use crate::solo::Solo;
+
+/// The two clocks, read by the driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic, for deadlines, in ms.
+    pub mono_ms: u64,
+    /// Wall clock, for stats of znodes, in ms since 1970.
+    pub wall_ms: i64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Something of the protocol between servers, or of the disk.
+    Zab(oxkeeper_zab::Input),
+    /// Answer to `Truncate` and `Reload`: the tree as loaded, and its history.
+    Reloaded(Box<State>, History),
+    /// A snapshot stream was read to its end; the tree it makes.
+    SnapshotReceived(Box<State>),
+    /// A client asks for a session.
+    Connect {
+        /// The connection.
+        client: Arc<Client>,
+        /// 0 for a new one.
+        session: SessionId,
+        /// `None` if it has the wrong length.
+        password: Option<[u8; 16]>,
+        /// Negotiated.
+        timeout_ms: i32,
+    },
+    /// A client's write.
+    Request {
+        /// The connection.
+        client: Arc<Client>,
+        /// Echoed in the reply.
+        xid: i32,
+        /// Operation number.
+        op: i32,
+        /// Request record.
+        body: Bytes,
+        /// The connection's identities when the request arrived.
+        ids: Arc<Vec<Id>>,
+    },
+    /// A client's sync.
+    Sync {
+        /// The connection.
+        client: Arc<Client>,
+        /// Echoed in the reply.
+        xid: i32,
+        /// Request record (the path).
+        body: Bytes,
+    },
+    /// A connection ended.
+    Disconnected(Arc<Client>),
+}
+
+/// What must be done, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Something for a peer or the disk; the variants about the tree and the clients do not occur.
+    Zab(oxkeeper_zab::Output),
+    /// A connection has output, or may go on with its input.
+    Wake(Arc<Client>),
+}
+
+/// What a replica needs to know besides [`crate::Settings`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Rules of preparation (quotas, TTL nodes, digests).
+    pub prepare: PrepareSettings,
+    /// Container and TTL reaping interval (`znode.container.checkIntervalMs`), in ms.
+    pub reap_interval_ms: u64,
+    /// At most so many deletions a minute (`znode.container.maxPerMinute`).
+    pub reap_per_minute: u32,
+    /// Never-used containers older than this are reaped too; 0: never.
+    pub reap_never_used_ms: i64,
+    /// Count and report digests that differ.
+    pub check_digests: bool,
+    /// Text of the ensemble's configuration for `/zookeeper/config`, and its version.
+    pub config_node: Option<(String, i64)>,
+}
+
+/// How proposals become commits.
+#[derive(Debug)]
+enum Mode {
+    Solo(Solo),
+    Ensemble(Box<Zab>),
+}
+
+/// A request under way, remembered until a transaction with its session and cxid is applied.
+#[derive(Debug)]
+struct InFlight {
+    cxid: i32,
+    client: Arc<Client>,
+    kind: InFlightKind,
+}
+
+#[derive(Debug)]
+enum InFlightKind {
+    /// Answers a ConnectRequest.
+    Connect { timeout_ms: i32 },
+    /// Answers a request.
+    Write,
+}
+
+/// A sync under way.
+#[derive(Debug)]
+struct PendingSync {
+    client: Arc<Client>,
+    /// Standalone: done when this is applied.
+    after: Zxid,
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Replica {
+    shared: Arc<Shared>,
+    config: Config,
+    mode: Mode,
+    prepare: Prepare,
+    tracker: SessionTracker,
+    /// Connections with an established session, or about to have one.
+    clients: Map<WatcherId, Arc<Client>>,
+    /// The connection that serves a session here.
+    sessions: Map<SessionId, Arc<Client>>,
+    in_flight: Map<SessionId, VecDeque<InFlight>>,
+    syncs: VecDeque<PendingSync>,
+    revalidating: Map<SessionId, Vec<(Arc<Client>, i32)>>,
+    next_session: SessionId,
+    /// Committed, not yet applied.
+    to_apply: Vec<Proposal>,
+    /// Waiting for `AdoptSnapshot`.
+    received: Option<Box<State>>,
+    /// Connections to wake at the end of the batch.
+    woken: Vec<Arc<Client>>,
+    /// Scratch for the outputs of zab.
+    zab_out: Vec<oxkeeper_zab::Output>,
+    /// When to look for containers next; only while leading.
+    next_reap_ms: u64,
+    /// Containers found, to be deleted one by one.
+    reaping: VecDeque<String>,
+    /// Since when touches were last reported to the leader, in ms.
+    touched_ms: u64,
+    digest_alarms: u64,
+    proposal_sizes: (i64, i64, i64),
+    /// Are clients served by the current role?
+    serving: bool,
+}
+
+impl Replica {
+    /// A standalone server on the state in `shared`. It serves at once.
+    pub fn solo(shared: Arc<Shared>, config: Config, now: Now, out: &mut Vec<Output>) -> Replica {
+        let last_zxid = shared.state.read().last_zxid();
+        let mut replica = Replica::new(shared, config, Mode::Solo(Solo::new(last_zxid)), now);
+        replica.start_serving(now, None);
+        replica.finish(now, out);
+        replica
+    }
+
+    /// A member of an ensemble on the state in `shared`, all of whose logged transactions are applied.
+    /// It starts looking for a leader.
+    pub fn member(
+        shared: Arc<Shared>,
+        config: Config,
+        zab: oxkeeper_zab::Config,
+        epochs: (u32, u32),
+        history: History,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Replica {
+        let mut zab_out = Vec::new();
+        let (accepted, current) = epochs;
+        let zab = Zab::new(zab, accepted, current, history, now.mono_ms, &mut zab_out);
+        let mode = Mode::Ensemble(Box::new(zab));
+        let mut replica = Replica::new(shared, config, mode, now);
+        replica.perform(zab_out, now, out);
+        replica.finish(now, out);
+        replica
+    }
+
+    fn new(shared: Arc<Shared>, config: Config, mode: Mode, now: Now) -> Replica {
+        let settings = &shared.settings;
+        let tracker = SessionTracker::new(settings.tick_ms);
+        let prepare = Prepare::new(&shared.state.read(), config.prepare.clone());
+        let next_session = oxkeeper_proto::ids::first_session_id(settings.server, now.wall_ms);
+        Replica {
+            shared,
+            config,
+            mode,
+            prepare,
+            tracker,
+            clients: Map::default(),
+            sessions: Map::default(),
+            in_flight: Map::default(),
+            syncs: VecDeque::new(),
+            revalidating: Map::default(),
+            next_session,
+            to_apply: Vec::new(),
+            received: None,
+            woken: Vec::new(),
+            zab_out: Vec::new(),
+            next_reap_ms: u64::MAX,
+            reaping: VecDeque::new(),
+            touched_ms: now.mono_ms,
+            digest_alarms: 0,
+            proposal_sizes: (-1, -1, -1),
+            serving: false,
+        }
+    }
+
+    /// Takes one input. Outputs may follow only from [`Self::finish`].
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Zab(input) => self.on_zab(now, input, out),
+            Input::Reloaded(state, history) => {
+                self.replace_state(*state);
+                self.zab_input(now, oxkeeper_zab::Input::Reloaded(history), out);
+            }
+            Input::SnapshotReceived(state) => {
+                self.received = Some(state);
+                self.zab_input(now, oxkeeper_zab::Input::SnapshotReceived, out);
+            }
+            Input::Connect { client, session, password, timeout_ms } => {
+                self.on_connect(now, client, session, password, timeout_ms, out);
+            }
+            Input::Request { client, xid, op, body, ids } => {
+                self.on_request(now, client, xid, op, body, &ids, out);
+            }
+            Input::Sync { client, xid, body } => self.on_sync(now, client, xid, body, out),
+            Input::Disconnected(client) => self.on_disconnected(&client),
+        }
+    }
+
+    /// Applies what was committed and wakes the connections that have output. Call after a batch of
+    /// inputs.
+    pub fn finish(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.apply_committed(now);
+        out.extend(self.woken.drain(..).map(Output::Wake));
+    }
+
+    /// When [`Self::on_timeout`] must be called, in monotonic ms.
+    pub fn next_timeout(&self) -> Option<u64> {
+        let zab = match &self.mode {
+            Mode::Ensemble(zab) => zab.next_timeout(),
+            Mode::Solo(_) => None,
+        };
+        let expiry = if self.decides_expiry() { self.tracker.next_deadline() } else { None };
+        let reap = (self.next_reap_ms != u64::MAX).then_some(self.next_reap_ms);
+        [zab, expiry, reap].into_iter().flatten().min()
+    }
+
+    /// A deadline has passed.
+    pub fn on_timeout(&mut self, now: Now, out: &mut Vec<Output>) {
+        if let Mode::Ensemble(zab) = &mut self.mode
+            && zab.next_timeout().is_some_and(|at| at <= now.mono_ms)
+        {
+            let mut zab_out = std::mem::take(&mut self.zab_out);
+            zab.on_timeout(now.mono_ms, &mut zab_out);
+            self.perform(zab_out, now, out);
+        }
+        if self.decides_expiry() {
+            self.expire_sessions(now, out);
+            self.reap_containers(now, out);
+        }
+    }
+
+    /// Is this the server that expires sessions: standalone, or a leader that serves?
+    fn decides_expiry(&self) -> bool {
+        self.serving && self.leading()
+    }
+
+    /// Standalone counts as leading.
+    fn leading(&self) -> bool {
+        match &self.mode {
+            Mode::Solo(_) => true,
+            Mode::Ensemble(zab) => zab.state() == oxkeeper_proto::quorum::ServerState::Leading,
+        }
+    }
+
+    // ---- for operators
+
+    /// The part shared with connections.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The Zab state machine of an ensemble member.
+    pub fn zab(&self) -> Option<&Zab> {
+        match &self.mode {
+            Mode::Ensemble(zab) => Some(zab),
+            Mode::Solo(_) => None,
+        }
+    }
+
+    /// `standalone`, `leader`, `follower` or `observer`; `None` while there is no role.
+    pub fn mode_name(&self) -> Option<&'static str> {
+        use oxkeeper_proto::quorum::ServerState;
+        match &self.mode {
+            Mode::Solo(_) => Some("standalone"),
+            Mode::Ensemble(zab) => match zab.state() {
+                ServerState::Looking => None,
+                ServerState::Following => Some("follower"),
+                ServerState::Leading => Some("leader"),
+                ServerState::Observing => Some("observer"),
+            },
+        }
+    }
+
+    /// The leader of the current role.
+    pub fn leader(&self) -> Option<ServerId> {
+        self.zab()?.leader()
+    }
+
+    /// Where the role stands.
+    pub fn phase(&self) -> Option<Phase> {
+        self.zab().map(Zab::phase)
+    }
+
+    /// Live sessions and their expiry buckets; meaningful on a leader or standalone server.
+    pub fn tracker(&self) -> &SessionTracker {
+        &self.tracker
+    }
+
+    /// Transactions after which the tree's digest was not the leader's.
+    pub fn digest_alarms(&self) -> u64 {
+        self.digest_alarms
+    }
+
+    /// Bytes of the last, smallest and largest proposal; -1 before the first.
+    pub fn proposal_sizes(&self) -> (i64, i64, i64) {
+        self.proposal_sizes
+    }
+
+    /// Does the current role serve clients?
+    pub fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Proposals not yet committed.
+    pub fn outstanding_proposals(&self) -> usize {
+        match &self.mode {
+            Mode::Solo(solo) => solo.outstanding(),
+            Mode::Ensemble(zab) => zab.outstanding(),
+        }
+    }
+
+    fn queue_wake(woken: &mut Vec<Arc<Client>>, client: &Arc<Client>) {
+        if client.needs_wake() {
+            woken.push(client.clone());
+        }
+    }
+
+    /// Records a link's end for the sessions it owned: nothing to do, the next server they turn to
+    /// asks for revalidation.
+    fn owner_of(link: LinkId) -> crate::session::Owner {
+        crate::session::Owner::Learner(link)
+    }
+}

@@ -1,0 +1,266 @@
+//! What the Zab state machine tells the replica: roles begin and end, learners forward requests.
+
+use bytes::Bytes;
+use oxkeeper_proto::client::Id;
+use oxkeeper_proto::quorum::{
+    Packet, PacketKind, Request, RevalidateReply, RevalidateRequest, decode_touches, put_touch,
+};
+use oxkeeper_proto::txn::Payload;
+use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Zxid};
+use oxkeeper_state::State;
+use oxkeeper_state::prepare::Prepare;
+use oxkeeper_zab::LinkId;
+
+use super::{Mode, Now, Output, Replica};
+use crate::session::Owner;
+
+impl Replica {
+    pub(super) fn on_zab(&mut self, now: Now, input: oxkeeper_zab::Input, out: &mut Vec<Output>) {
+        if let Mode::Solo(solo) = &mut self.mode {
+            if let oxkeeper_zab::Input::Flushed(zxid) = input {
+                self.to_apply.extend(solo.flushed(zxid));
+            }
+            return;
+        }
+        // What cannot be read must not be logged: the transaction would come back at every start.
+        if let oxkeeper_zab::Input::FromLeader(packet) = &input
+            && let Some(PacketKind::Proposal | PacketKind::Inform) = packet.known_kind()
+            && let Err(error) = Payload::decode(packet.data.as_deref().unwrap_or_default())
+        {
+            tracing::error!(zxid = %packet.zxid, %error, "leaving the leader: it proposed a \
+                transaction that cannot be read");
+            self.zab_input(now, oxkeeper_zab::Input::LeaderClosed, out);
+            out.push(Output::Zab(oxkeeper_zab::Output::CloseLeader));
+            return;
+        }
+        self.zab_input(now, input, out);
+    }
+
+    pub(super) fn zab_input(
+        &mut self,
+        now: Now,
+        input: oxkeeper_zab::Input,
+        out: &mut Vec<Output>,
+    ) {
+        let Mode::Ensemble(zab) = &mut self.mode else { return };
+        let mut zab_out = std::mem::take(&mut self.zab_out);
+        zab.handle(now.mono_ms, input, &mut zab_out);
+        self.perform(zab_out, now, out);
+    }
+
+    /// Carries out what concerns the tree and the clients; passes the rest on, in order.
+    pub(super) fn perform(
+        &mut self,
+        mut zab_out: Vec<oxkeeper_zab::Output>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        use oxkeeper_zab::Output as Z;
+        for output in zab_out.drain(..) {
+            match output {
+                Z::Apply(proposal) => self.to_apply.push(proposal),
+                Z::AdoptSnapshot(zxid) => {
+                    self.apply_committed(now);
+                    let mut state =
+                        self.received.take().expect("a snapshot is adopted once it was received");
+                    state.set_last_zxid(zxid);
+                    self.replace_state(*state);
+                }
+                Z::StartServing { epoch, leading } => {
+                    self.apply_committed(now);
+                    self.start_serving(now, leading.then_some(epoch));
+                }
+                Z::StopServing => {
+                    self.apply_committed(now);
+                    self.stop_serving();
+                }
+                Z::SyncDone => {
+                    self.apply_committed(now);
+                    if let Some(sync) = self.syncs.pop_front() {
+                        let state = self.shared.state.read();
+                        sync.client.complete_sync(&self.shared, &state, now.mono_ms);
+                        Self::queue_wake(&mut self.woken, &sync.client);
+                    }
+                }
+                Z::Forwarded { link, data, auth } => {
+                    self.on_forwarded(now, link, &data, &auth, out);
+                }
+                Z::Revalidate { link, data } => self.on_revalidate(now, link, &data, out),
+                Z::Touched { touches, .. } => {
+                    for (session, timeout_ms) in decode_touches(&touches) {
+                        self.tracker.touch(session, Some(timeout_ms), now.mono_ms);
+                    }
+                }
+                Z::Pinged(zxid) => {
+                    let touches = self.touches(now);
+                    self.zab_input(now, oxkeeper_zab::Input::PingReply { zxid, touches }, out);
+                }
+                Z::Revalidated(data) => self.on_revalidated(now, &data),
+                Z::SaveSnapshot | Z::SnapshotToLearner(_) => {
+                    // Both read the tree: what was committed before them must be in it.
+                    self.apply_committed(now);
+                    out.push(Output::Zab(output));
+                }
+                output => out.push(Output::Zab(output)),
+            }
+        }
+        // Keep the capacity for the next call, unless a nested one has put its own back.
+        if self.zab_out.capacity() < zab_out.capacity() {
+            self.zab_out = zab_out;
+        }
+    }
+
+    pub(super) fn replace_state(&mut self, state: State) {
+        let old = std::mem::replace(&mut *self.shared.state.write(), state);
+        // Freeing a large tree takes a while: not under the lock.
+        drop(old);
+        self.to_apply.clear();
+    }
+
+    /// A role is established. `leading_epoch` is `Some` for the leader of an ensemble.
+    pub(super) fn start_serving(&mut self, now: Now, leading_epoch: Option<u32>) {
+        {
+            let mut state = self.shared.state.write();
+            if let Some(epoch) = leading_epoch {
+                state.set_last_zxid(Zxid::new(epoch, 0));
+            }
+            if let Some((text, version)) = &self.config.config_node {
+                state.set_config_node(text.as_bytes(), *version, now.wall_ms);
+            }
+            if leading_epoch.is_some() || matches!(self.mode, Mode::Solo(_)) {
+                state.remove_orphan_ephemerals();
+                self.tracker.reset(state.sessions(), now.mono_ms);
+                self.next_reap_ms = now.mono_ms + self.config.reap_interval_ms;
+            } else {
+                self.tracker.reset(std::iter::empty(), now.mono_ms);
+            }
+            self.prepare = Prepare::new(&state, self.config.prepare.clone());
+        }
+        self.touched_ms = now.mono_ms;
+        self.serving = true;
+        self.shared.set_serving(true);
+    }
+
+    fn stop_serving(&mut self) {
+        self.serving = false;
+        self.shared.set_serving(false);
+        for (_, client) in std::mem::take(&mut self.clients) {
+            client.close();
+            Self::queue_wake(&mut self.woken, &client);
+        }
+        self.sessions.clear();
+        self.in_flight.clear();
+        self.syncs.clear();
+        self.revalidating.clear();
+        self.reaping.clear();
+        self.next_reap_ms = u64::MAX;
+        self.tracker.reset(std::iter::empty(), 0);
+    }
+
+    /// A learner sent a client's request.
+    fn on_forwarded(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        data: &Bytes,
+        auth: &[Id],
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(request) = Request::decode(data) else {
+            tracing::warn!(link, "a learner sent a REQUEST that is too short; dropped");
+            return;
+        };
+        let (session, cxid) = (request.session, request.cxid);
+        let owner = Owner::Learner(link);
+        match OpCode::from_code(request.op) {
+            Some(OpCode::CreateSession) => {
+                let timeout_ms = i32::from_bytes(request.body).unwrap_or(0);
+                self.tracker.insert(session, timeout_ms, Some(owner), now.mono_ms);
+            }
+            Some(OpCode::DeleteContainer) if session == 0 => {}
+            // A learner closes sessions for clients that left it, whoever owns them.
+            Some(OpCode::CloseSession) => {
+                if let Err(code) = self.tracker.check(session, owner) {
+                    self.propose_error(now, session, cxid, code, out);
+                    return;
+                }
+                self.tracker.set_closing(session);
+            }
+            _ => {
+                if let Err(code) = self.tracker.check(session, owner) {
+                    self.propose_error(now, session, cxid, code, out);
+                    return;
+                }
+            }
+        }
+        let proposed = self.propose(now, session, cxid, request.op, request.body, auth, out);
+        if let Err(code) = proposed {
+            // The learner waits for a transaction with this session and cxid.
+            self.propose_error(now, session, cxid, code, out);
+        }
+    }
+
+    /// A learner asks whether a session that turned to it still lives.
+    fn on_revalidate(&mut self, now: Now, link: LinkId, data: &Bytes, out: &mut Vec<Output>) {
+        let Ok(request) = RevalidateRequest::from_bytes(data) else {
+            tracing::warn!(link, "a learner sent a REVALIDATE that is too short; dropped");
+            return;
+        };
+        let session = request.session;
+        let valid = self.tracker.touch(session, Some(request.timeout_ms), now.mono_ms);
+        if valid {
+            self.tracker.set_owner(session, Self::owner_of(link));
+            // The client has left this server, if it was here.
+            if let Some(old) = self.sessions.remove(&session) {
+                old.close();
+                Self::queue_wake(&mut self.woken, &old);
+            }
+        }
+        let reply = RevalidateReply { session, valid }.to_bytes();
+        let packet = Packet::with(PacketKind::Revalidate, Zxid(-1), reply);
+        self.zab_input(now, oxkeeper_zab::Input::ToLearner(link, packet), out);
+    }
+
+    /// The leader's answer for a client that wants to resume its session here.
+    fn on_revalidated(&mut self, now: Now, data: &Bytes) {
+        let Ok(reply) = RevalidateReply::from_bytes(data) else { return };
+        let Some(waiting) = self.revalidating.remove(&reply.session) else { return };
+        let mut waiting = waiting.into_iter();
+        let Some((client, timeout_ms)) = waiting.next() else { return };
+        let rest: Vec<_> = waiting.collect();
+        if !rest.is_empty() {
+            // Each asked; each gets an answer of its own.
+            self.revalidating.insert(reply.session, rest);
+        }
+        if reply.valid {
+            if let Some(old) = self.sessions.remove(&reply.session)
+                && old.id != client.id
+            {
+                old.close();
+                Self::queue_wake(&mut self.woken, &old);
+            }
+            self.establish(now, &client, reply.session, timeout_ms);
+        } else {
+            self.refuse(&client);
+        }
+    }
+
+    /// Sessions heard since the last report, as a PING reply carries them.
+    fn touches(&mut self, now: Now) -> Bytes {
+        let mut data = Vec::new();
+        for (session, client) in &self.sessions {
+            // One ms of overlap: a request in the very ms of the last report is not lost.
+            if self.touched_ms <= client.heard_ms() + 1 {
+                put_touch(&mut data, *session, client.timeout_ms());
+            }
+        }
+        self.touched_ms = now.mono_ms;
+        data.into()
+    }
+
+    /// Error code for a session that is no longer known, for completeness of the learner's wait.
+    #[allow(dead_code)]
+    fn expired() -> ErrorCode {
+        ErrorCode::SessionExpired
+    }
+}

@@ -1,0 +1,126 @@
+//! What connection tasks and the replica thread both see.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use oxkeeper_state::State;
+use oxkeeper_state::auth::AuthSettings;
+use oxkeeper_state::watch::WatchTable;
+use parking_lot::{Mutex, RwLock};
+
+use crate::limits::{ConnectionThrottle, LimitSettings};
+
+/// Settings of the client port.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This server's id; 1 names a standalone server in session ids.
+    pub server: i64,
+    /// Unit of session expiry, in ms.
+    pub tick_ms: u64,
+    /// Shortest session timeout granted, in ms.
+    pub min_session_timeout_ms: i32,
+    /// Longest session timeout granted, in ms.
+    pub max_session_timeout_ms: i32,
+    /// Schemes, super user, `skipACL`.
+    pub auth: AuthSettings,
+    /// Throttles.
+    pub limits: LimitSettings,
+}
+
+/// Counters of the client port since the last reset.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Frames received, four-letter words included.
+    pub received: AtomicU64,
+    /// Frames sent.
+    pub sent: AtomicU64,
+    /// Requests answered, for the average latency.
+    pub answered: AtomicU64,
+    /// Sum of latencies, in ms.
+    pub latency_sum_ms: AtomicU64,
+    /// Smallest latency in ms; `u64::MAX` before the first request.
+    pub latency_min_ms: AtomicU64,
+    /// Largest latency in ms.
+    pub latency_max_ms: AtomicU64,
+}
+
+impl Stats {
+    /// Records one answered request.
+    pub fn answered(&self, latency_ms: u64) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.latency_sum_ms.fetch_add(latency_ms, Ordering::Relaxed);
+        // Plain stores race only with each other; losing one extreme for a moment harms nobody.
+        if latency_ms < self.latency_min_ms.load(Ordering::Relaxed) {
+            self.latency_min_ms.store(latency_ms, Ordering::Relaxed);
+        }
+        if latency_ms > self.latency_max_ms.load(Ordering::Relaxed) {
+            self.latency_max_ms.store(latency_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Starts counting anew.
+    pub fn reset(&self) {
+        for counter in
+            [&self.received, &self.sent, &self.answered, &self.latency_sum_ms, &self.latency_max_ms]
+        {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.latency_min_ms.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+/// The part of a server that many threads see.
+#[derive(Debug)]
+pub struct Shared {
+    /// The replicated state: many readers, one writer (the replica).
+    pub state: RwLock<State>,
+    /// Watches of local connections.
+    pub watches: Mutex<WatchTable>,
+    /// Settings that do not change while the server runs.
+    pub settings: Settings,
+    /// Counters.
+    pub stats: Stats,
+    /// Token bucket in front of new sessions.
+    pub connection_throttle: Mutex<ConnectionThrottle>,
+    /// Are clients served? False without a quorum.
+    serving: AtomicBool,
+    /// Requests taken from clients and not answered yet.
+    outstanding: AtomicI64,
+    /// Bytes of large requests in flight.
+    pub(crate) large_bytes: AtomicI64,
+}
+
+impl Shared {
+    /// A server that is not serving yet.
+    pub fn new(state: State, settings: Settings) -> Self {
+        let stats = Stats::default();
+        stats.reset();
+        Shared {
+            state: RwLock::new(state),
+            watches: Mutex::new(WatchTable::default()),
+            connection_throttle: Mutex::new(ConnectionThrottle::new(&settings.limits)),
+            settings,
+            stats,
+            serving: AtomicBool::new(false),
+            outstanding: AtomicI64::new(0),
+            large_bytes: AtomicI64::new(0),
+        }
+    }
+
+    /// Are clients served?
+    pub fn serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Release);
+    }
+
+    /// Requests taken from clients and not answered yet.
+    pub fn outstanding(&self) -> i64 {
+        self.outstanding.load(Ordering::Relaxed).max(0)
+    }
+
+    pub(crate) fn add_outstanding(&self, requests: i64) {
+        self.outstanding.fetch_add(requests, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,351 @@
+//! The client port: accepts connections, moves their bytes, answers four-letter words.
+//!
+//! One task per connection. It reads what has arrived, lets its [`Client`] answer the reads on the
+//! spot, hands the rest to the replica in one batch, and writes all output with one call.
+//! Source: `docs/spec/client-protocol.md` 2.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oxkeeper_replica::{Client, Input, Shared};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clock::Clock;
+use crate::mailbox::Mailbox;
+
+/// Bytes of input buffered beyond an incomplete frame.
+const READ_CHUNK: usize = 16 * 1024;
+/// A client that is being closed gets this long to read what is left for it.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Grid on which idle connections are looked for (`docs/spec/client-protocol.md` 2.3).
+const REAP_GRID: Duration = Duration::from_secs(10);
+
+/// Limits of the listener.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `maxClientCnxns` per source address; 0 is no limit.
+    pub per_address: usize,
+    /// `maxCnxns` in total; 0 is no limit.
+    pub total: usize,
+    /// `nio.sessionlessCnxnTimeout` in ms.
+    pub sessionless_ms: u64,
+    /// Bind the socket again at once after a restart; accept backlog.
+    pub backlog: u32,
+}
+
+/// Answers four-letter words; see [`crate::words`].
+pub trait Words: Send + Sync + 'static {
+    /// How many bytes behind the word belong to it, if `word` is one.
+    fn extra(&self, word: [u8; 4]) -> Option<usize>;
+    /// The text to send before closing.
+    fn answer(&self, word: [u8; 4], extra: &[u8], port: &ClientPort) -> Vec<u8>;
+}
+
+/// The open connections of the client port.
+pub struct ClientPort {
+    /// State, settings, counters.
+    pub shared: Arc<Shared>,
+    /// Where requests go.
+    pub mailbox: Arc<Mailbox<Input>>,
+    clock: Clock,
+    limits: Limits,
+    words: Arc<dyn Words>,
+    next_id: AtomicU64,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    clients: HashMap<u64, Arc<Client>>,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+impl std::fmt::Debug for ClientPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientPort").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl ClientPort {
+    /// No connections yet.
+    pub fn new(
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox<Input>>,
+        clock: Clock,
+        limits: Limits,
+        words: Arc<dyn Words>,
+    ) -> Arc<ClientPort> {
+        Arc::new(ClientPort {
+            shared,
+            mailbox,
+            clock,
+            limits,
+            words,
+            next_id: AtomicU64::new(1),
+            connections: Mutex::default(),
+        })
+    }
+
+    /// All open connections, sessionless ones included.
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        let mut clients: Vec<_> = self.connections.lock().clients.values().cloned().collect();
+        clients.sort_by_key(|client| client.id);
+        clients
+    }
+
+    /// Number of open connections.
+    pub fn len(&self) -> usize {
+        self.connections.lock().clients.len()
+    }
+
+    /// No connections?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Accepts connections for ever. Run one per listener, and [`Self::reap_idle`] once.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.clone().accepted(stream, peer),
+                Err(error) => {
+                    // Descriptors exhausted, most likely: others may be closed meanwhile.
+                    tracing::warn!(%error, "cannot accept a client connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn accepted(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let notify = Arc::new(Notify::new());
+        let wake = notify.clone();
+        let client = Arc::new(Client::new(
+            id,
+            peer,
+            self.clock.mono_ms(),
+            Box::new(move || wake.notify_one()),
+        ));
+        if let Err(reason) = self.register(&client) {
+            tracing::warn!(%peer, reason, "connection refused");
+            return;
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        tokio::spawn(async move {
+            let mut task = Task {
+                port: &self,
+                client: &client,
+                notify: &notify,
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                inputs: Vec::new(),
+            };
+            let reason = task.run().await;
+            tracing::debug!(%peer, session = format_args!("{:#x}", client.session()), reason,
+                "connection closed");
+            self.unregister(&client);
+        });
+    }
+
+    fn register(&self, client: &Arc<Client>) -> Result<(), &'static str> {
+        let mut connections = self.connections.lock();
+        if 0 < self.limits.total && self.limits.total <= connections.clients.len() {
+            return Err("maxCnxns reached");
+        }
+        let here = connections.per_address.entry(client.peer.ip()).or_default();
+        if 0 < self.limits.per_address && self.limits.per_address <= *here {
+            return Err("maxClientCnxns reached for this address");
+        }
+        *here += 1;
+        connections.clients.insert(client.id, client.clone());
+        Ok(())
+    }
+
+    fn unregister(&self, client: &Arc<Client>) {
+        client.disconnected(&self.shared);
+        self.mailbox.push(Input::Disconnected(client.clone()));
+        let mut connections = self.connections.lock();
+        connections.clients.remove(&client.id);
+        if let Some(here) = connections.per_address.get_mut(&client.peer.ip()) {
+            *here -= 1;
+            if *here == 0 {
+                connections.per_address.remove(&client.peer.ip());
+            }
+        }
+    }
+
+    /// Closes connections that never made a session, or were not heard for their session's timeout.
+    pub async fn reap_idle(self: Arc<Self>) {
+        loop {
+            sleep(REAP_GRID).await;
+            let now_ms = self.clock.mono_ms();
+            for client in self.clients() {
+                let limit_ms = match client.session() {
+                    0 => self.limits.sessionless_ms,
+                    _ => client.timeout_ms().max(0) as u64,
+                };
+                if client.heard_ms() + limit_ms < now_ms {
+                    client.close();
+                    client.wake();
+                }
+            }
+        }
+    }
+
+    /// Closes every connection once its output is written (shutdown; sessions survive).
+    pub fn close_all(&self) {
+        for client in self.clients() {
+            client.close();
+            client.wake();
+        }
+    }
+}
+
+/// One connection's task.
+struct Task<'a> {
+    port: &'a ClientPort,
+    client: &'a Arc<Client>,
+    notify: &'a Notify,
+    stream: TcpStream,
+    /// Received, not yet consumed.
+    input: Vec<u8>,
+    /// Scratch for output.
+    output: Vec<u8>,
+    /// Scratch for requests to the replica.
+    inputs: Vec<Input>,
+}
+
+impl Task<'_> {
+    /// Serves until the connection ends; says why it did.
+    async fn run(&mut self) -> String {
+        match self.four_letter_word().await {
+            Ok(false) => {}
+            Ok(true) => return "four-letter word answered".to_owned(),
+            Err(reason) => return reason,
+        }
+        loop {
+            let progress = self.client.on_input(
+                &self.port.shared,
+                &self.input,
+                self.port.clock.mono_ms(),
+                &mut self.inputs,
+            );
+            self.input.drain(..progress.consumed);
+            self.port.mailbox.append(&mut self.inputs);
+            let closing = self.client.take_output(&mut self.output);
+            if let Some(reason) = progress.close {
+                return reason;
+            }
+            if !self.output.is_empty()
+                && let Err(reason) = self.write().await
+            {
+                return reason;
+            }
+            if closing {
+                let _ = self.stream.shutdown().await;
+                return "closed by the server".to_owned();
+            }
+            if let Err(reason) = self.wait(progress.paused).await {
+                return reason;
+            }
+        }
+    }
+
+    /// Waits for input (unless paused) or a wake-up.
+    async fn wait(&mut self, paused: bool) -> Result<(), String> {
+        self.input.reserve(READ_CHUNK);
+        tokio::select! {
+            biased;
+            () = self.notify.notified() => Ok(()),
+            read = self.stream.read_buf(&mut self.input), if !paused => match read {
+                Ok(0) => Err("closed by the client".to_owned()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    /// Writes all output. A client that does not read holds up only itself; once the server wants to
+    /// close it, it gets [`CLOSE_GRACE`].
+    async fn write(&mut self) -> Result<(), String> {
+        let mut written = 0;
+        let mut deadline: Option<Instant> = None;
+        let mut woken = false;
+        while written < self.output.len() {
+            let late = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                result = self.stream.write(&self.output[written..]) => match result {
+                    Ok(0) => return Err("closed by the client".to_owned()),
+                    Ok(n) => written += n,
+                    Err(error) => return Err(error.to_string()),
+                },
+                () = self.notify.notified(), if deadline.is_none() => {
+                    woken = true;
+                    if self.client.is_closing() {
+                        deadline = Some(Instant::now() + CLOSE_GRACE);
+                    }
+                },
+                () = late => return Err("client does not read; closed".to_owned()),
+            }
+        }
+        if woken {
+            // The wake-up was for what has been queued since.
+            self.notify.notify_one();
+        }
+        self.output.clear();
+        if self.output.capacity() > 16 * READ_CHUNK {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Reads the first four bytes; answers if they are a four-letter word.
+    async fn four_letter_word(&mut self) -> Result<bool, String> {
+        let mut needed = 4;
+        loop {
+            while self.input.len() < needed {
+                self.wait(false).await?;
+                if self.client.is_closing() {
+                    return Err("no session request in time".to_owned());
+                }
+            }
+            let word = [self.input[0], self.input[1], self.input[2], self.input[3]];
+            match self.port.words.extra(word) {
+                None => return Ok(false),
+                Some(extra) if self.input.len() < 4 + extra => needed = 4 + extra,
+                Some(extra) => {
+                    let answer =
+                        self.port.words.answer(word, &self.input[4..4 + extra], self.port);
+                    let reply = async {
+                        self.stream.write_all(&answer).await?;
+                        self.stream.shutdown().await?;
+                        // Unread input at close would reset the connection and lose the reply.
+                        let mut rest = [0; 512];
+                        while self.stream.read(&mut rest).await? > 0 {}
+                        std::io::Result::Ok(())
+                    };
+                    let _ = timeout(CLOSE_GRACE, reply).await;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,714 @@
+//! The leader: wins an epoch, brings learners up to date, orders and commits proposals.
+//!
+//! Source: `docs/spec/quorum-protocol.md` 9.3, 10, 11, 12.
+
+mod link;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, Request};
+use oxkeeper_proto::{Decode, Epoch, OpCode, Reader, ServerId, Zxid};
+
+use crate::core::Core;
+use crate::error::Misbehaved;
+use crate::history::Choice;
+use crate::{LinkId, Output, Proposal};
+use link::{Link, Stage};
+
+/// What the leader is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// A quorum must report its accepted epochs.
+    Epoch,
+    /// The new epoch is being written to acceptedEpoch.
+    SavingAccepted,
+    /// A quorum must acknowledge the epoch.
+    EpochAcks,
+    /// The new epoch is being written to currentEpoch.
+    SavingCurrent,
+    /// A quorum must acknowledge NEWLEADER.
+    NewLeaderAcks,
+    /// Serving.
+    Broadcast,
+}
+
+/// Who waits for a sync.
+#[derive(Clone, Copy, Debug)]
+enum SyncFor {
+    Local,
+    Link(LinkId),
+}
+
+/// Counts of synchronizations by kind, for operators.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct SyncCounts {
+    pub diff: u64,
+    pub trunc: u64,
+    pub snap: u64,
+}
+
+/// The leading role.
+#[derive(Debug)]
+pub struct Leader {
+    stage: Wait,
+    /// The new epoch; final once a quorum has reported.
+    epoch: Epoch,
+    /// Participants that reported an epoch, this server included.
+    reported: BTreeSet<ServerId>,
+    /// This server's history when it started to lead: no learner may have a newer one.
+    summary: (Epoch, Zxid),
+    epoch_acks: BTreeSet<ServerId>,
+    new_leader_acks: BTreeSet<ServerId>,
+    links: BTreeMap<LinkId, Link>,
+    proposed: Zxid,
+    committed: Zxid,
+    outstanding: VecDeque<Proposal>,
+    /// Last zxid each voter has logged in this epoch.
+    acked: BTreeMap<ServerId, Zxid>,
+    /// Syncs that wait for the commit of a zxid.
+    syncs: VecDeque<(Zxid, SyncFor)>,
+    /// When the current wait has lasted too long.
+    stage_deadline_ms: u64,
+    next_ping_ms: u64,
+    next_check_ms: u64,
+    /// How learners were synchronized.
+    pub sync_counts: SyncCounts,
+}
+
+/// The role cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost(pub String);
+
+impl Leader {
+    /// Starts to lead: opens the quorum port and reports its own epoch.
+    pub fn new(core: &mut Core, now_ms: u64, out: &mut Vec<Output>) -> Leader {
+        out.push(Output::Listen);
+        let mut leader = Leader {
+            stage: Wait::Epoch,
+            epoch: core.accepted + 1,
+            reported: BTreeSet::from([core.config.me]),
+            summary: (core.current, core.applied),
+            epoch_acks: BTreeSet::new(),
+            new_leader_acks: BTreeSet::new(),
+            links: BTreeMap::new(),
+            proposed: core.applied,
+            committed: core.applied,
+            outstanding: VecDeque::new(),
+            acked: BTreeMap::new(),
+            syncs: VecDeque::new(),
+            stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
+            next_ping_ms: now_ms + core.config.tick_ms / 2,
+            next_check_ms: now_ms + core.config.tick_ms,
+            sync_counts: SyncCounts::default(),
+        };
+        leader.check_epoch(core, now_ms, out);
+        leader
+    }
+
+    /// Serving clients?
+    pub fn serving(&self) -> bool {
+        self.stage == Wait::Broadcast
+    }
+
+    /// For operators.
+    pub fn phase(&self) -> crate::Phase {
+        match self.stage {
+            Wait::Broadcast => crate::Phase::Broadcast,
+            Wait::NewLeaderAcks => crate::Phase::Synchronization,
+            _ => crate::Phase::Discovery,
+        }
+    }
+
+    /// zxid of the next proposal; `None` before serving and at the counter's end.
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        if self.serving() { self.proposed.next() } else { None }
+    }
+
+    /// Proposals without a quorum yet.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Proposals appended but not committed, for the end of the role.
+    pub fn into_outstanding(self) -> VecDeque<Proposal> {
+        self.outstanding
+    }
+
+    /// Learners: link, server, observer?, up to date?
+    pub fn learners(&self) -> impl Iterator<Item = (LinkId, ServerId, bool, bool)> + '_ {
+        self.links.iter().filter_map(|(id, link)| {
+            let synced = link.stage == Stage::UpToDate;
+            link.server.map(|server| (*id, server, link.observer, synced))
+        })
+    }
+
+    // ---- time
+
+    /// The next deadline of any kind.
+    pub fn next_timeout(&self) -> u64 {
+        let mut next = self.next_ping_ms.min(self.next_check_ms);
+        if !self.serving() {
+            next = next.min(self.stage_deadline_ms);
+        }
+        self.links.values().map(Link::deadline_ms).fold(next, u64::min)
+    }
+
+    /// A deadline has passed.
+    pub fn on_timeout(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        if !self.serving() && self.stage_deadline_ms <= now_ms {
+            return Err(Lost(format!("no quorum within initLimit while {:?}", self.stage)));
+        }
+        let late: Vec<_> = self
+            .links
+            .iter()
+            .filter_map(|(id, link)| Some((*id, link.check_deadline(now_ms).err()?)))
+            .collect();
+        for (id, error) in late {
+            self.close(id, &error.to_string(), out);
+        }
+        if self.next_ping_ms <= now_ms {
+            self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
+            let ping = Packet::bare(PacketKind::Ping, self.proposed);
+            for (id, link) in self.links.iter().filter(|(_, link)| link.has_sender()) {
+                debug_assert!(link.server.is_some());
+                out.push(Output::ToLearner(*id, ping.clone()));
+            }
+        }
+        if self.next_check_ms <= now_ms {
+            self.next_check_ms = now_ms + core.config.tick_ms;
+        }
+        self.check_quorum(core)
+    }
+
+    /// A leader that serves needs a quorum of live, synchronized voters.
+    fn check_quorum(&self, core: &Core) -> Result<(), Lost> {
+        if !self.serving() {
+            return Ok(());
+        }
+        let me = core.config.me;
+        let alive = |id: ServerId| {
+            id == me || self.links.values().any(|link| link.server == Some(id) && link.has_sender())
+        };
+        if core.config.ensemble.is_quorum(alive) {
+            Ok(())
+        } else {
+            Err(Lost("no quorum of voters is connected".to_owned()))
+        }
+    }
+
+    // ---- links
+
+    /// A learner connected.
+    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64) {
+        let limit_ms = core.ticks_ms(core.config.init_limit);
+        self.links.insert(link, Link::new(now_ms, limit_ms));
+    }
+
+    /// A link broke.
+    pub fn on_closed(&mut self, core: &Core, link: LinkId) -> Result<(), Lost> {
+        self.links.remove(&link);
+        self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        self.check_quorum(core)
+    }
+
+    fn close(&mut self, link: LinkId, reason: &str, out: &mut Vec<Output>) {
+        if let Some(closed) = self.links.remove(&link) {
+            let server = closed.server.map_or("unknown".to_owned(), |id| id.to_string());
+            let reason = format!("learner {server}: {reason}");
+            out.push(Output::CloseLearner { link, reason });
+            self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        }
+    }
+
+    /// A packet of a learner. Misbehaviour closes its link.
+    pub fn on_packet(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        id: LinkId,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        if let Err(error) = self.packet(core, now_ms, id, packet, out) {
+            self.close(id, &error.to_string(), out);
+        }
+        self.check_quorum(core)
+    }
+
+    fn packet(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        id: LinkId,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        link.heard(now_ms);
+        match (link.stage, packet.known_kind()) {
+            (Stage::New, Some(PacketKind::FollowerInfo | PacketKind::ObserverInfo)) => {
+                self.on_info(core, now_ms, id, &packet, out)
+            }
+            (Stage::LeaderInfoSent, Some(PacketKind::AckEpoch)) => {
+                self.on_ack_epoch(core, now_ms, id, &packet, out)
+            }
+            (Stage::NewLeaderSent, Some(PacketKind::Ack)) => {
+                self.on_new_leader_ack(core, id, packet.zxid, out)
+            }
+            (Stage::UpToDate, Some(PacketKind::Ack)) => {
+                self.on_ack(core, now_ms, id, packet.zxid, out)
+            }
+            (Stage::UpToDate, Some(PacketKind::Ping)) => {
+                let touches = packet.data.unwrap_or_default();
+                if !touches.is_empty() {
+                    out.push(Output::Touched { link: id, touches });
+                }
+                Ok(())
+            }
+            (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(id, packet, out),
+            (Stage::UpToDate, Some(PacketKind::Revalidate)) => {
+                let data = packet.data.unwrap_or_default();
+                out.push(Output::Revalidate { link: id, data });
+                Ok(())
+            }
+            (Stage::UpToDate, _) => Ok(()),
+            (stage, kind) => Err(Misbehaved::Unexpected {
+                phase: stage.name(),
+                got: kind.map_or(format!("packet type {}", packet.kind), |k| format!("{k:?}")),
+            }),
+        }
+    }
+
+    // ---- discovery
+
+    fn on_info(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        id: LinkId,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let data = packet.data.as_deref().unwrap_or_default();
+        let info = LearnerInfo::from_bytes(data)
+            .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
+        let ours = core.config.ensemble.version;
+        if ours < info.config_version {
+            let (server, theirs) = (info.server, info.config_version);
+            return Err(Misbehaved::NewerConfig { server, theirs, ours });
+        }
+        // A server that connects again has lost its old link, noticed here or not.
+        let stale: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(other, link)| **other != id && link.server == Some(info.server))
+            .map(|(other, _)| *other)
+            .collect();
+        for other in stale {
+            self.close(other, "connected again", out);
+        }
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        link.server = Some(info.server);
+        link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
+        link.stage = Stage::WaitingForEpoch;
+        if self.stage == Wait::Epoch {
+            self.epoch = self.epoch.max(packet.zxid.epoch().saturating_add(1));
+            if core.config.ensemble.is_voter(info.server) {
+                self.reported.insert(info.server);
+            }
+            self.check_epoch(core, now_ms, out);
+        } else {
+            self.send_leader_info(out);
+        }
+        Ok(())
+    }
+
+    fn check_epoch(&mut self, core: &mut Core, _now_ms: u64, out: &mut Vec<Output>) {
+        if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
+            self.stage = Wait::SavingAccepted;
+            core.disk(Output::SaveAcceptedEpoch(self.epoch), out);
+        }
+    }
+
+    /// acceptedEpoch is durable: announce the epoch.
+    pub fn on_accepted_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+        if self.stage != Wait::SavingAccepted {
+            return;
+        }
+        self.enter(core, Wait::EpochAcks, now_ms);
+        self.epoch_acks.insert(core.config.me);
+        self.send_leader_info(out);
+        self.check_epoch_acks(core, out);
+    }
+
+    fn enter(&mut self, core: &Core, stage: Wait, now_ms: u64) {
+        self.stage = stage;
+        self.stage_deadline_ms = now_ms + core.ticks_ms(core.config.init_limit);
+    }
+
+    fn send_leader_info(&mut self, out: &mut Vec<Output>) {
+        if matches!(self.stage, Wait::Epoch | Wait::SavingAccepted) {
+            return;
+        }
+        let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
+        let packet = Packet::with(PacketKind::LeaderInfo, Zxid::new(self.epoch, 0), data);
+        for (id, link) in &mut self.links {
+            if link.stage == Stage::WaitingForEpoch {
+                link.stage = Stage::LeaderInfoSent;
+                out.push(Output::ToLearner(*id, packet.clone()));
+            }
+        }
+    }
+
+    fn on_ack_epoch(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        id: LinkId,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let data = packet.data.as_deref().unwrap_or_default();
+        let current = Reader::new(data)
+            .int()
+            .map_err(|error| Misbehaved::Malformed { packet: "ACKEPOCH", error })?;
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        let server = link.server.unwrap_or_default();
+        link.last_zxid = packet.zxid;
+        link.stage = Stage::WaitingForSync;
+        if current != -1 {
+            let theirs = (current as u32, packet.zxid);
+            if self.summary < theirs {
+                return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
+            }
+            if packet.zxid != Zxid(-1) && core.config.ensemble.is_voter(server) {
+                self.epoch_acks.insert(server);
+            }
+        }
+        match self.stage {
+            Wait::EpochAcks => self.check_epoch_acks(core, out),
+            Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
+            _ => {}
+        }
+        let _ = now_ms;
+        Ok(())
+    }
+
+    fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
+            self.stage = Wait::SavingCurrent;
+            core.disk(Output::SaveCurrentEpoch(self.epoch), out);
+        }
+    }
+
+    /// currentEpoch is durable: synchronize the learners that wait for it.
+    pub fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+        if self.stage != Wait::SavingCurrent {
+            return;
+        }
+        self.enter(core, Wait::NewLeaderAcks, now_ms);
+        self.proposed = Zxid::new(self.epoch, 0);
+        let waiting: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.stage == Stage::WaitingForSync)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.synchronize(core, id, None, out);
+        }
+        self.new_leader_acks.insert(core.config.me);
+        self.check_new_leader_acks(core, out);
+    }
+
+    // ---- synchronization
+
+    /// The log answered.
+    pub fn on_log_read(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        proposals: Option<Vec<Proposal>>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.links.get(&id).is_some_and(|link| link.stage == Stage::ReadingLog) {
+            self.synchronize(core, id, Some(proposals.as_deref()), out);
+        }
+    }
+
+    /// Brings a learner up to date and registers it for everything that follows; atomic, since nothing
+    /// is committed in between.
+    fn synchronize(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        logged: Option<Option<&[Proposal]>>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let learner = link.last_zxid;
+        let force = core.config.force_snapshot_sync;
+        let (kind, zxid, missing) = match core.log.choose(learner, core.applied, force, logged) {
+            Choice::ReadLog { to } => {
+                link.stage = Stage::ReadingLog;
+                out.push(Output::ReadLog { link: id, from: learner, to });
+                return;
+            }
+            Choice::Diff(zxid, missing) => {
+                self.sync_counts.diff += 1;
+                (PacketKind::Diff, zxid, missing)
+            }
+            Choice::Trunc(zxid, missing) => {
+                self.sync_counts.trunc += 1;
+                (PacketKind::Trunc, zxid, missing)
+            }
+            Choice::Snap => {
+                self.sync_counts.snap += 1;
+                (PacketKind::Snap, core.applied, Vec::new())
+            }
+        };
+        out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));
+        if kind == PacketKind::Snap {
+            out.push(Output::SnapshotToLearner(id));
+        }
+        for proposal in missing {
+            let commit = Packet::bare(PacketKind::Commit, proposal.zxid);
+            out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
+            out.push(Output::ToLearner(id, commit));
+        }
+        link.stage = Stage::NewLeaderSent;
+        if !link.observer {
+            for proposal in &self.outstanding {
+                let proposal = proposal.clone();
+                out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
+            }
+        }
+        let config = core.config.ensemble.to_string();
+        let packet = Packet::with(PacketKind::NewLeader, Zxid::new(self.epoch, 0), config);
+        out.push(Output::ToLearner(id, packet));
+    }
+
+    fn on_new_leader_ack(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        zxid: Zxid,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        let server = link.server.unwrap_or_default();
+        if zxid != Zxid::new(self.epoch, 0) {
+            // Old followers acknowledge proposals before NEWLEADER: count them, go on waiting.
+            self.vouch(core, server, zxid)?;
+            self.commit_acknowledged(core, out);
+            return Ok(());
+        }
+        link.stage = Stage::Acknowledged;
+        if core.config.ensemble.is_voter(server) && !link.observer {
+            self.new_leader_acks.insert(server);
+        }
+        if self.serving() {
+            self.up_to_date(core, id, out);
+        } else {
+            self.check_new_leader_acks(core, out);
+        }
+        Ok(())
+    }
+
+    fn check_new_leader_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        let quorum = core.config.ensemble.is_quorum(|id| self.new_leader_acks.contains(&id));
+        if self.stage != Wait::NewLeaderAcks || !quorum {
+            return;
+        }
+        self.stage = Wait::Broadcast;
+        self.committed = Zxid::new(self.epoch, 0);
+        core.applied = self.committed;
+        core.appended = core.appended.max(self.committed);
+        core.flushed = core.flushed.max(self.committed);
+        out.push(Output::StartServing { epoch: self.epoch, leading: true });
+        let acknowledged: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.stage == Stage::Acknowledged)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in acknowledged {
+            self.up_to_date(core, id, out);
+        }
+    }
+
+    fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.stage = Stage::UpToDate;
+        // It has had no reason to speak since its ACK: the shorter limit starts with its next words.
+        link.serving_limit(core.ticks_ms(core.config.sync_limit));
+        out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
+        // Old followers cannot take a commit between NEWLEADER and UPTODATE.
+        for zxid in std::mem::take(&mut link.held_commits) {
+            out.push(Output::ToLearner(id, Packet::bare(PacketKind::Commit, zxid)));
+        }
+    }
+
+    // ---- broadcast
+
+    /// A prepared transaction.
+    pub fn propose(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        proposal: Proposal,
+        out: &mut Vec<Output>,
+    ) {
+        assert_eq!(Some(proposal.zxid), self.next_zxid(), "every allocated zxid is proposed");
+        self.proposed = proposal.zxid;
+        for (id, link) in &mut self.links {
+            if link.forwards() && !link.observer {
+                link.sent(proposal.zxid, now_ms);
+                let proposal = proposal.clone();
+                out.push(Output::ProposalToLearner { link: *id, proposal, inform: false });
+            }
+        }
+        self.outstanding.push_back(proposal.clone());
+        core.append(proposal, out);
+    }
+
+    /// The own log has grown.
+    pub fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        let me = core.config.me;
+        if self.serving() && core.config.ensemble.is_voter(me) {
+            let flushed = core.flushed.min(self.proposed);
+            self.acked.insert(me, flushed);
+            self.commit_acknowledged(core, out);
+        }
+    }
+
+    fn on_ack(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        id: LinkId,
+        zxid: Zxid,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        // The second ACK of a synchronization, after UPTODATE.
+        if zxid.counter() == 0 {
+            return Ok(());
+        }
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        link.acked(zxid, now_ms);
+        let server = link.server.unwrap_or_default();
+        if !link.observer {
+            self.vouch(core, server, zxid)?;
+            self.commit_acknowledged(core, out);
+        }
+        Ok(())
+    }
+
+    /// `server` has logged everything up to `zxid`. Learners log in order, so an ACK vouches for all
+    /// earlier proposals.
+    fn vouch(&mut self, core: &Core, server: ServerId, zxid: Zxid) -> Result<(), Misbehaved> {
+        if self.proposed < zxid {
+            return Err(Misbehaved::AckOfUnproposed { proposed: self.proposed, got: zxid });
+        }
+        if core.config.ensemble.is_voter(server) {
+            let acked = self.acked.entry(server).or_insert(zxid);
+            *acked = (*acked).max(zxid);
+        }
+        Ok(())
+    }
+
+    fn commit_acknowledged(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if !self.serving() {
+            return;
+        }
+        while let Some(head) = self.outstanding.front() {
+            let zxid = head.zxid;
+            let logged = |id: ServerId| self.acked.get(&id).is_some_and(|acked| zxid <= *acked);
+            if !core.config.ensemble.is_quorum(logged) {
+                break;
+            }
+            let Some(proposal) = self.outstanding.pop_front() else { break };
+            self.commit(core, proposal, out);
+        }
+    }
+
+    fn commit(&mut self, core: &mut Core, proposal: Proposal, out: &mut Vec<Output>) {
+        let zxid = proposal.zxid;
+        assert!(self.committed < zxid, "commits leave in zxid order");
+        self.committed = zxid;
+        let commit = Packet::bare(PacketKind::Commit, zxid);
+        for (id, link) in &mut self.links {
+            if !link.forwards() {
+                continue;
+            }
+            if link.observer {
+                let proposal = proposal.clone();
+                out.push(Output::ProposalToLearner { link: *id, proposal, inform: true });
+            } else if link.stage == Stage::UpToDate {
+                out.push(Output::ToLearner(*id, commit.clone()));
+            } else {
+                link.held_commits.push(zxid);
+            }
+        }
+        core.apply(proposal, out);
+        while let Some((_, sync)) = self.syncs.pop_front_if(|(after, _)| *after <= zxid) {
+            Self::sync_done(sync, out);
+        }
+    }
+
+    // ---- requests
+
+    fn on_request(
+        &mut self,
+        id: LinkId,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let data = packet.data.unwrap_or_default();
+        let request = Request::decode(&data)
+            .map_err(|error| Misbehaved::Malformed { packet: "REQUEST", error })?;
+        if request.op == OpCode::Sync.code() {
+            self.sync(SyncFor::Link(id), out);
+        } else {
+            let auth = packet.auth.unwrap_or_default();
+            out.push(Output::Forwarded { link: id, data, auth });
+        }
+        Ok(())
+    }
+
+    /// A sync of a local client.
+    pub fn local_sync(&mut self, out: &mut Vec<Output>) {
+        self.sync(SyncFor::Local, out);
+    }
+
+    /// Done once everything proposed so far is committed and on its way to whoever asks.
+    fn sync(&mut self, sync: SyncFor, out: &mut Vec<Output>) {
+        match self.outstanding.back() {
+            None => Self::sync_done(sync, out),
+            Some(last) => self.syncs.push_back((last.zxid, sync)),
+        }
+    }
+
+    fn sync_done(sync: SyncFor, out: &mut Vec<Output>) {
+        match sync {
+            SyncFor::Local => out.push(Output::SyncDone),
+            SyncFor::Link(id) => {
+                out.push(Output::ToLearner(id, Packet::bare(PacketKind::Sync, Zxid::ZERO)));
+            }
+        }
+    }
+
+    /// A packet that the replica made for a learner.
+    pub fn to_learner(&self, id: LinkId, packet: Packet, out: &mut Vec<Output>) {
+        if self.links.get(&id).is_some_and(|link| link.stage == Stage::UpToDate) {
+            out.push(Output::ToLearner(id, packet));
+        }
+    }
+}

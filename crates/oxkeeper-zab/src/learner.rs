@@ -1,0 +1,549 @@
+//! The learner: a follower or an observer of one leader.
+//!
+//! Discovery, synchronization, broadcast. What must be durable before what is acknowledged:
+//! acceptedEpoch before ACKEPOCH; the committed history, then currentEpoch, before the ACK of
+//! NEWLEADER; each proposal before its own ACK.
+//! Source: `docs/spec/quorum-protocol.md` 9.2, 10.7, 10.8, 11.4, 11.5.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, ack_epoch_data};
+use oxkeeper_proto::txn::TxnHeader;
+use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
+
+use crate::core::Core;
+use crate::error::Misbehaved;
+use crate::{Output, Proposal};
+
+/// How a learner was brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SyncKind {
+    Diff,
+    Trunc,
+    Snap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the connection.
+    Connecting,
+    /// FOLLOWERINFO or OBSERVERINFO is sent.
+    LeaderInfo,
+    /// acceptedEpoch is being written; then ACKEPOCH with this currentEpoch.
+    SavingAccepted { epoch: Epoch, current: Option<Epoch> },
+    /// DIFF, TRUNC or SNAP must come.
+    FirstPacket { epoch: Epoch },
+    /// The stream behind SNAP is arriving.
+    Receiving { epoch: Epoch, zxid: Zxid },
+    /// The log is being cut; packets wait in `held`.
+    Truncating { epoch: Epoch },
+    /// Until NEWLEADER. In memory mode commits go to the tree at once, and a snapshot follows.
+    Synchronizing { epoch: Epoch, memory: bool },
+    /// NEWLEADER has come; the history is being made durable.
+    SavingHistory { epoch: Epoch, snapshot: bool },
+    /// currentEpoch is being written; then the ACK of NEWLEADER.
+    SavingCurrent { epoch: Epoch },
+    /// Waiting for UPTODATE.
+    Acknowledged { epoch: Epoch },
+    /// Serving.
+    Broadcast,
+}
+
+/// A follower or observer.
+#[derive(Debug)]
+pub struct Learner {
+    /// The leader.
+    pub leader: ServerId,
+    /// Not a voter: gets INFORM instead of PROPOSAL and COMMIT.
+    pub observer: bool,
+    phase: Phase,
+    /// How it was synchronized.
+    pub sync: Option<SyncKind>,
+    /// Proposals that came during synchronization and are not logged yet.
+    remembered: VecDeque<Proposal>,
+    /// Commits for them, in order.
+    commits: VecDeque<Zxid>,
+    /// Appended, not yet committed. In broadcast only.
+    pending: VecDeque<Proposal>,
+    /// Appended, not yet acknowledged.
+    unacked: VecDeque<Zxid>,
+    /// The last zxid of the history so far, for the check against holes.
+    last_seen: Zxid,
+    /// Packets that arrived while the log was being cut.
+    held: VecDeque<Packet>,
+    heard_ms: u64,
+    limit_ms: u64,
+}
+
+impl Learner {
+    /// Connects to the elected leader.
+    pub fn new(
+        core: &Core,
+        leader: ServerId,
+        observer: bool,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Learner {
+        out.push(Output::ConnectLeader(leader));
+        Learner {
+            leader,
+            observer,
+            phase: Phase::Connecting,
+            sync: None,
+            remembered: VecDeque::new(),
+            commits: VecDeque::new(),
+            pending: VecDeque::new(),
+            unacked: VecDeque::new(),
+            last_seen: core.applied,
+            held: VecDeque::new(),
+            heard_ms: now_ms,
+            limit_ms: core.ticks_ms(core.config.init_limit),
+        }
+    }
+
+    /// Serving clients?
+    pub fn serving(&self) -> bool {
+        self.phase == Phase::Broadcast
+    }
+
+    /// For operators.
+    pub fn phase(&self) -> crate::Phase {
+        match self.phase {
+            Phase::Broadcast => crate::Phase::Broadcast,
+            Phase::Connecting | Phase::LeaderInfo | Phase::SavingAccepted { .. } => {
+                crate::Phase::Discovery
+            }
+            _ => crate::Phase::Synchronization,
+        }
+    }
+
+    /// Proposals appended but not committed, for the end of the role.
+    pub fn into_pending(self) -> VecDeque<Proposal> {
+        self.pending
+    }
+
+    /// Appended, not committed.
+    pub fn outstanding(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// When silence becomes too long.
+    pub fn deadline_ms(&self) -> u64 {
+        self.heard_ms + self.limit_ms
+    }
+
+    /// A sign of life.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+    }
+
+    /// Is the deadline over?
+    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
+        if self.deadline_ms() <= now_ms {
+            return Err(Misbehaved::Silent(self.limit_ms));
+        }
+        Ok(())
+    }
+
+    /// The connection stands: introduce ourselves.
+    pub fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
+        if self.phase != Phase::Connecting {
+            return;
+        }
+        self.heard(now_ms);
+        let info = LearnerInfo {
+            server: core.config.me,
+            protocol: PROTOCOL_VERSION,
+            config_version: core.config.ensemble.version,
+        };
+        let kind = if self.observer { PacketKind::ObserverInfo } else { PacketKind::FollowerInfo };
+        let packet = Packet::with(kind, Zxid::new(core.accepted, 0), info.to_bytes());
+        out.push(Output::ToLeader(packet));
+        self.phase = Phase::LeaderInfo;
+    }
+
+    /// A packet of the leader.
+    pub fn on_packet(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        self.heard(now_ms);
+        match self.phase {
+            Phase::Truncating { .. } => {
+                self.held.push_back(packet);
+                Ok(())
+            }
+            Phase::LeaderInfo => self.on_leader_info(core, &packet, out),
+            Phase::FirstPacket { epoch } => self.on_first(core, epoch, &packet, out),
+            Phase::Synchronizing { epoch, memory: true } => {
+                self.on_memory(core, epoch, packet, out)
+            }
+            Phase::Synchronizing { epoch, memory: false } => {
+                self.on_log_mode(core, Some(epoch), packet, out)
+            }
+            Phase::SavingHistory { .. } | Phase::SavingCurrent { .. } => {
+                self.on_log_mode(core, None, packet, out)
+            }
+            Phase::Acknowledged { epoch } => {
+                if packet.known_kind() == Some(PacketKind::UpToDate) {
+                    self.on_up_to_date(core, epoch, out)
+                } else {
+                    self.on_log_mode(core, None, packet, out)
+                }
+            }
+            Phase::Broadcast => self.on_broadcast(core, packet, out),
+            Phase::Connecting | Phase::SavingAccepted { .. } | Phase::Receiving { .. } => {
+                Err(unexpected("waiting", &packet))
+            }
+        }
+    }
+
+    fn on_leader_info(
+        &mut self,
+        core: &mut Core,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        if packet.known_kind() != Some(PacketKind::LeaderInfo) {
+            return Err(unexpected("waiting for LEADERINFO", packet));
+        }
+        let epoch = packet.zxid.epoch();
+        if epoch < core.accepted {
+            return Err(Misbehaved::OldEpoch { accepted: core.accepted, got: epoch });
+        }
+        if epoch == core.accepted {
+            // Promised before: this ack does not count, but synchronization goes on.
+            self.ack_epoch(core, epoch, None, out);
+        } else {
+            self.phase = Phase::SavingAccepted { epoch, current: Some(core.current) };
+            core.disk(Output::SaveAcceptedEpoch(epoch), out);
+        }
+        Ok(())
+    }
+
+    fn ack_epoch(
+        &mut self,
+        core: &Core,
+        epoch: Epoch,
+        current: Option<Epoch>,
+        out: &mut Vec<Output>,
+    ) {
+        let data = ack_epoch_data(current);
+        out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, core.applied, data)));
+        self.phase = Phase::FirstPacket { epoch };
+    }
+
+    /// acceptedEpoch is durable.
+    pub fn on_accepted_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
+        if let Phase::SavingAccepted { epoch, current } = self.phase
+            && epoch == saved
+        {
+            self.ack_epoch(core, epoch, current, out);
+        }
+    }
+
+    fn on_first(
+        &mut self,
+        core: &mut Core,
+        epoch: Epoch,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match packet.known_kind() {
+            Some(PacketKind::Diff) => {
+                self.sync = Some(SyncKind::Diff);
+                self.last_seen = core.applied;
+                self.phase = Phase::Synchronizing { epoch, memory: false };
+            }
+            Some(PacketKind::Snap) => {
+                self.sync = Some(SyncKind::Snap);
+                self.phase = Phase::Receiving { epoch, zxid: packet.zxid };
+            }
+            Some(PacketKind::Trunc) => {
+                self.sync = Some(SyncKind::Trunc);
+                self.phase = Phase::Truncating { epoch };
+                core.disk(Output::Truncate(packet.zxid), out);
+            }
+            // The leader pings as soon as it has a sender for this learner.
+            Some(PacketKind::Ping) => {}
+            _ => return Err(unexpected("waiting for DIFF, TRUNC or SNAP", packet)),
+        }
+        Ok(())
+    }
+
+    /// The snapshot stream is complete.
+    pub fn on_snapshot_received(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+        self.heard(now_ms);
+        if let Phase::Receiving { epoch, zxid } = self.phase {
+            core.adopt_snapshot(zxid, out);
+            self.last_seen = zxid;
+            self.phase = Phase::Synchronizing { epoch, memory: true };
+        }
+    }
+
+    /// The log was cut and the tree loaded anew.
+    pub fn on_truncated(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        if let Phase::Truncating { epoch } = self.phase {
+            self.last_seen = core.applied;
+            self.phase = Phase::Synchronizing { epoch, memory: true };
+            for packet in std::mem::take(&mut self.held) {
+                self.on_packet(core, now_ms, packet, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a proposal continues the history, and takes its bytes.
+    fn proposal(&mut self, zxid: Zxid, data: Option<Bytes>) -> Result<Proposal, Misbehaved> {
+        let payload = data.unwrap_or_default();
+        let header = TxnHeader::from_bytes(&payload)
+            .map_err(|error| Misbehaved::Malformed { packet: "PROPOSAL", error })?;
+        if header.kind == OpCode::Check.code() {
+            return Err(Misbehaved::TopLevelCheck(zxid));
+        }
+        let (previous, got) = (self.last_seen, zxid);
+        let consecutive = got.0 == previous.0.wrapping_add(1) || previous.epoch() < got.epoch();
+        if !consecutive || header.zxid != got.0 || got <= previous {
+            return Err(Misbehaved::Gap { previous, got });
+        }
+        self.last_seen = zxid;
+        Ok(Proposal { zxid, payload })
+    }
+
+    /// The bytes of INFORM, or of INFORMANDACTIVATE behind its designated leader.
+    fn informed(packet: &Packet) -> Result<Option<Bytes>, Misbehaved> {
+        let data = packet.data.clone();
+        if packet.known_kind() != Some(PacketKind::InformAndActivate) {
+            return Ok(data);
+        }
+        let data = data.unwrap_or_default();
+        if data.len() < 8 {
+            return Err(unexpected("reading INFORMANDACTIVATE", packet));
+        }
+        Ok(Some(data.slice(8..)))
+    }
+
+    /// Before NEWLEADER, after SNAP or TRUNC: the tree runs ahead of the log, a snapshot follows.
+    fn on_memory(
+        &mut self,
+        core: &mut Core,
+        epoch: Epoch,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match packet.known_kind() {
+            // The stream is fuzzy: what was queued while it was being made may be in it already.
+            Some(PacketKind::Proposal | PacketKind::Inform | PacketKind::InformAndActivate)
+                if packet.zxid <= core.applied && self.remembered.is_empty() => {}
+            Some(PacketKind::Proposal) => {
+                let proposal = self.proposal(packet.zxid, packet.data)?;
+                self.remembered.push_back(proposal);
+            }
+            Some(PacketKind::Commit | PacketKind::CommitAndActivate) => {
+                match self.remembered.front() {
+                    Some(head) if head.zxid == packet.zxid => {
+                        if let Some(proposal) = self.remembered.pop_front() {
+                            core.apply_unlogged(proposal, out);
+                        }
+                    }
+                    _ if packet.zxid <= core.applied => {}
+                    oldest => {
+                        let oldest = oldest.map(|proposal| proposal.zxid);
+                        return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
+                    }
+                }
+            }
+            Some(PacketKind::Inform | PacketKind::InformAndActivate) => {
+                let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
+                core.apply_unlogged(proposal, out);
+            }
+            Some(PacketKind::NewLeader) => {
+                self.phase = Phase::SavingHistory { epoch, snapshot: true };
+                core.prepare_current(epoch, out);
+                core.disk(Output::SaveSnapshot, out);
+            }
+            Some(PacketKind::Ping) | None => {}
+            _ => return Err(unexpected("synchronizing", &packet)),
+        }
+        Ok(())
+    }
+
+    /// Proposals and commits are remembered. `new_leader` is the epoch while NEWLEADER is awaited.
+    fn on_log_mode(
+        &mut self,
+        core: &mut Core,
+        new_leader: Option<Epoch>,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match (packet.known_kind(), new_leader) {
+            (Some(PacketKind::Proposal), _) => {
+                let proposal = self.proposal(packet.zxid, packet.data)?;
+                self.remembered.push_back(proposal);
+            }
+            (Some(PacketKind::Commit | PacketKind::CommitAndActivate), _) => {
+                let next = self.remembered.get(self.commits.len()).map(|proposal| proposal.zxid);
+                if next == Some(packet.zxid) {
+                    self.commits.push_back(packet.zxid);
+                } else if core.applied < packet.zxid {
+                    return Err(Misbehaved::CommitOutOfOrder { oldest: next, got: packet.zxid });
+                }
+            }
+            (Some(PacketKind::Inform | PacketKind::InformAndActivate), _) => {
+                let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
+                self.commits.push_back(proposal.zxid);
+                self.remembered.push_back(proposal);
+            }
+            (Some(PacketKind::NewLeader), Some(epoch)) => {
+                self.phase = Phase::SavingHistory { epoch, snapshot: false };
+                core.prepare_current(epoch, out);
+                while self.commits.pop_front().is_some() {
+                    if let Some(proposal) = self.remembered.pop_front() {
+                        core.append(proposal.clone(), out);
+                        core.apply(proposal, out);
+                    }
+                }
+                self.on_disk(core, out);
+            }
+            (Some(PacketKind::Ping) | None, _) => {}
+            _ => return Err(unexpected("synchronizing", &packet)),
+        }
+        Ok(())
+    }
+
+    /// Something became durable: go on with what waited for it.
+    pub fn on_disk(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::SavingHistory { epoch, snapshot: false } if core.appended <= core.flushed => {
+                self.save_current(core, epoch, out);
+            }
+            Phase::Broadcast => {
+                while let Some(zxid) = self.unacked.pop_front_if(|zxid| *zxid <= core.flushed) {
+                    out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, zxid)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The snapshot of the adopted tree is durable.
+    pub fn on_snapshot_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if let Phase::SavingHistory { epoch, snapshot: true } = self.phase {
+            self.save_current(core, epoch, out);
+        }
+    }
+
+    fn save_current(&mut self, core: &mut Core, epoch: Epoch, out: &mut Vec<Output>) {
+        if core.current == epoch {
+            self.phase = Phase::SavingCurrent { epoch };
+            self.on_current_saved(core, epoch, out);
+            return;
+        }
+        self.phase = Phase::SavingCurrent { epoch };
+        core.disk(Output::SaveCurrentEpoch(epoch), out);
+    }
+
+    /// currentEpoch is durable: the leader's history is ours.
+    pub fn on_current_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
+        if let Phase::SavingCurrent { epoch } = self.phase
+            && epoch == saved
+        {
+            self.limit_ms = core.ticks_ms(core.config.sync_limit);
+            out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
+            self.phase = Phase::Acknowledged { epoch };
+        }
+    }
+
+    fn on_up_to_date(
+        &mut self,
+        core: &mut Core,
+        epoch: Epoch,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
+        out.push(Output::StartServing { epoch, leading: false });
+        self.phase = Phase::Broadcast;
+        for proposal in std::mem::take(&mut self.remembered) {
+            self.log(core, proposal, out);
+        }
+        for zxid in std::mem::take(&mut self.commits) {
+            self.commit(core, zxid, out)?;
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, core: &mut Core, proposal: Proposal, out: &mut Vec<Output>) {
+        if !self.observer {
+            self.unacked.push_back(proposal.zxid);
+        }
+        self.pending.push_back(proposal.clone());
+        core.append(proposal, out);
+    }
+
+    fn commit(
+        &mut self,
+        core: &mut Core,
+        zxid: Zxid,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match self.pending.pop_front_if(|proposal| proposal.zxid == zxid) {
+            Some(proposal) => {
+                core.apply(proposal, out);
+                Ok(())
+            }
+            None => {
+                let oldest = self.pending.front().map(|proposal| proposal.zxid);
+                Err(Misbehaved::CommitOutOfOrder { oldest, got: zxid })
+            }
+        }
+    }
+
+    fn on_broadcast(
+        &mut self,
+        core: &mut Core,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match packet.known_kind() {
+            Some(PacketKind::Proposal) if !self.observer => {
+                let proposal = self.proposal(packet.zxid, packet.data)?;
+                self.log(core, proposal, out);
+            }
+            Some(PacketKind::Commit | PacketKind::CommitAndActivate) if !self.observer => {
+                self.commit(core, packet.zxid, out)?;
+            }
+            Some(PacketKind::Inform | PacketKind::InformAndActivate) => {
+                let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
+                let zxid = proposal.zxid;
+                self.log(core, proposal, out);
+                self.commit(core, zxid, out)?;
+            }
+            Some(PacketKind::Ping) => out.push(Output::Pinged(packet.zxid)),
+            Some(PacketKind::Revalidate) => {
+                out.push(Output::Revalidated(packet.data.unwrap_or_default()));
+            }
+            Some(PacketKind::Sync) => out.push(Output::SyncDone),
+            // Observers get no proposals; what else there is does not concern a learner that serves.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn unexpected(phase: &'static str, packet: &Packet) -> Misbehaved {
+    let got = match packet.known_kind() {
+        Some(kind) => format!("{kind:?} {}", packet.zxid),
+        None => format!("packet type {}", packet.kind),
+    };
+    Misbehaved::Unexpected { phase, got }
+}

@@ -1,0 +1,443 @@
+//! One server's protocol state: which role it plays, and how roles follow each other.
+//!
+//! LOOKING, then FOLLOWING, OBSERVING or LEADING, then, when that ends for whatever reason, a stop in
+//! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
+
+use std::collections::VecDeque;
+
+use oxkeeper_proto::quorum::ServerState;
+use oxkeeper_proto::{Epoch, ServerId, Zxid};
+
+use crate::core::Core;
+use crate::election::{Elected, Election, Vote};
+use crate::leader::{Leader, SyncCounts};
+use crate::learner::{Learner, SyncKind};
+use crate::{Config, History, Input, LinkId, Output, Phase, Proposal};
+
+#[derive(Debug)]
+enum Role {
+    Looking,
+    Learning(Box<Learner>),
+    Leading(Box<Leader>),
+    /// The role has ended; the disk must answer everything it was asked before the next vote.
+    Stopping,
+}
+
+/// One server's Zab state machine; see the crate's documentation for the driver's duties.
+#[derive(Debug)]
+pub struct Zab {
+    core: Core,
+    election: Election,
+    role: Role,
+    vote: Vote,
+    last_sync: Option<SyncKind>,
+    sync_counts: SyncCounts,
+    elections: u64,
+}
+
+impl Zab {
+    /// A server with this on its disk. It starts LOOKING.
+    pub fn new(
+        config: Config,
+        accepted: Epoch,
+        current: Epoch,
+        history: History,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Zab {
+        let election = Election::new(config.me, config.ensemble.clone(), config.fast_election);
+        let vote = Vote {
+            leader: config.me,
+            zxid: history.last_zxid,
+            round: 0,
+            peer_epoch: i64::from(current),
+        };
+        let mut zab = Zab {
+            core: Core::new(config, accepted, current, history),
+            election,
+            role: Role::Looking,
+            vote,
+            last_sync: None,
+            sync_counts: SyncCounts::default(),
+            elections: 0,
+        };
+        zab.look(now_ms, out);
+        zab
+    }
+
+    // ---- for operators and the replica
+
+    /// What the server is doing, as peers are told.
+    pub fn state(&self) -> ServerState {
+        match &self.role {
+            Role::Looking | Role::Stopping => ServerState::Looking,
+            Role::Learning(learner) if learner.observer => ServerState::Observing,
+            Role::Learning(_) => ServerState::Following,
+            Role::Leading(_) => ServerState::Leading,
+        }
+    }
+
+    /// Where the role stands.
+    pub fn phase(&self) -> Phase {
+        match &self.role {
+            Role::Looking | Role::Stopping => Phase::Election,
+            Role::Learning(learner) => learner.phase(),
+            Role::Leading(leader) => leader.phase(),
+        }
+    }
+
+    /// The leader followed, or this server.
+    pub fn leader(&self) -> Option<ServerId> {
+        match &self.role {
+            Role::Looking | Role::Stopping => None,
+            Role::Learning(learner) => Some(learner.leader),
+            Role::Leading(_) => Some(self.core.config.me),
+        }
+    }
+
+    /// currentEpoch.
+    pub fn epoch(&self) -> Epoch {
+        self.core.current
+    }
+
+    /// acceptedEpoch.
+    pub fn accepted_epoch(&self) -> Epoch {
+        self.core.accepted
+    }
+
+    /// zxid of the last transaction given to `Apply`.
+    pub fn applied(&self) -> Zxid {
+        self.core.applied
+    }
+
+    /// Are clients served?
+    pub fn serving(&self) -> bool {
+        match &self.role {
+            Role::Looking | Role::Stopping => false,
+            Role::Learning(learner) => learner.serving(),
+            Role::Leading(leader) => leader.serving(),
+        }
+    }
+
+    /// Leader that serves: zxid of the next proposal; `None` at the counter's end.
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        match &self.role {
+            Role::Leading(leader) => leader.next_zxid(),
+            _ => None,
+        }
+    }
+
+    /// Proposed (or, at a follower, logged), not committed.
+    pub fn outstanding(&self) -> usize {
+        match &self.role {
+            Role::Leading(leader) => leader.outstanding(),
+            Role::Learning(learner) => learner.outstanding(),
+            _ => 0,
+        }
+    }
+
+    /// Leader: its learners as (link, server, observer, up to date).
+    pub fn learners(&self) -> Vec<(LinkId, ServerId, bool, bool)> {
+        match &self.role {
+            Role::Leading(leader) => leader.learners().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How this server was brought up to date last, if it is or was a learner.
+    pub fn last_sync_kind(&self) -> Option<SyncKind> {
+        match &self.role {
+            Role::Learning(learner) => learner.sync.or(self.last_sync),
+            _ => self.last_sync,
+        }
+    }
+
+    /// Learners brought up to date by this server, by kind.
+    pub fn sync_counts(&self) -> SyncCounts {
+        let mut counts = self.sync_counts;
+        if let Role::Leading(leader) = &self.role {
+            counts.diff += leader.sync_counts.diff;
+            counts.trunc += leader.sync_counts.trunc;
+            counts.snap += leader.sync_counts.snap;
+        }
+        counts
+    }
+
+    /// Elections this server has finished.
+    pub fn elections(&self) -> u64 {
+        self.elections
+    }
+
+    // ---- time
+
+    /// When [`Self::on_timeout`] must be called, in ms.
+    pub fn next_timeout(&self) -> Option<u64> {
+        match &self.role {
+            Role::Looking => Some(self.election.next_timeout()),
+            Role::Learning(learner) => Some(learner.deadline_ms()),
+            Role::Leading(leader) => Some(leader.next_timeout()),
+            Role::Stopping => None,
+        }
+    }
+
+    /// A deadline has passed.
+    pub fn on_timeout(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        match &mut self.role {
+            Role::Looking => {
+                let elected = self.election.on_timeout(now_ms, out);
+                self.elected(elected, now_ms, out);
+            }
+            Role::Learning(learner) => {
+                if let Err(error) = learner.check_deadline(now_ms) {
+                    self.end_role(now_ms, &error.to_string(), out);
+                }
+            }
+            Role::Leading(leader) => {
+                if let Err(lost) = leader.on_timeout(&mut self.core, now_ms, out) {
+                    self.end_role(now_ms, &lost.0, out);
+                }
+            }
+            Role::Stopping => {}
+        }
+    }
+
+    // ---- inputs
+
+    /// Takes one input; appends what must be done.
+    pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Notified { from, notification } => {
+                if matches!(self.role, Role::Stopping) {
+                    self.election.keep_early(now_ms, from, notification);
+                    return;
+                }
+                let state = self.state();
+                let elected = self.election.on_notification(
+                    now_ms,
+                    from,
+                    &notification,
+                    state,
+                    self.vote,
+                    out,
+                );
+                self.elected(elected, now_ms, out);
+            }
+            Input::ElectionLink { peer, up } => self.election.set_link(peer, up),
+            Input::Propose(_)
+            | Input::Forward(_)
+            | Input::Sync(_)
+            | Input::PingReply { .. }
+            | Input::ToLearner(..)
+            | Input::StepDown => self.on_replica(now_ms, input, out),
+            Input::Flushed(_)
+            | Input::AcceptedEpochSaved(_)
+            | Input::CurrentEpochSaved(_)
+            | Input::SnapshotSaved
+            | Input::Reloaded(_)
+            | Input::LogRead { .. } => self.on_disk(now_ms, input, out),
+            _ => self.on_peer(now_ms, input, out),
+        }
+        self.note_serving();
+    }
+
+    /// After synchronization the vote names the new epoch, so that all members answer joiners alike.
+    fn note_serving(&mut self) {
+        if self.serving() {
+            self.vote.peer_epoch = i64::from(self.core.current);
+        }
+    }
+
+    fn on_peer(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        let core = &mut self.core;
+        let failed = match (&mut self.role, input) {
+            (Role::Learning(learner), Input::LeaderConnected) => {
+                learner.on_connected(core, now_ms, out);
+                None
+            }
+            (Role::Learning(_), Input::LeaderClosed) => {
+                Some("the connection to the leader is closed".to_owned())
+            }
+            (Role::Learning(learner), Input::FromLeader(packet)) => {
+                learner.on_packet(core, now_ms, packet, out).err().map(|error| error.to_string())
+            }
+            (Role::Learning(learner), Input::SnapshotProgress) => {
+                learner.heard(now_ms);
+                None
+            }
+            (Role::Learning(learner), Input::SnapshotReceived) => {
+                learner.on_snapshot_received(core, now_ms, out);
+                None
+            }
+            (Role::Leading(leader), Input::LearnerConnected(link)) => {
+                leader.on_connected(core, link, now_ms);
+                None
+            }
+            (Role::Leading(leader), Input::LearnerClosed(link)) => {
+                leader.on_closed(core, link).err().map(|lost| lost.0)
+            }
+            (Role::Leading(leader), Input::FromLearner(link, packet)) => {
+                leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)
+            }
+            // Left over from a role that has ended.
+            _ => None,
+        };
+        if let Some(reason) = failed {
+            self.end_role(now_ms, &reason, out);
+        }
+    }
+
+    fn on_disk(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        let mut failed = None;
+        let core = &mut self.core;
+        match input {
+            Input::Flushed(zxid) => {
+                core.flushed = core.flushed.max(zxid);
+                match &mut self.role {
+                    Role::Learning(learner) => learner.on_disk(core, out),
+                    Role::Leading(leader) => leader.on_flushed(core, out),
+                    _ => {}
+                }
+            }
+            Input::AcceptedEpochSaved(epoch) => {
+                core.disk_answered();
+                core.accepted = core.accepted.max(epoch);
+                match &mut self.role {
+                    Role::Learning(learner) => learner.on_accepted_saved(core, epoch, out),
+                    Role::Leading(leader) => leader.on_accepted_saved(core, now_ms, out),
+                    _ => {}
+                }
+            }
+            Input::CurrentEpochSaved(epoch) => {
+                core.disk_answered();
+                core.current = core.current.max(epoch);
+                match &mut self.role {
+                    Role::Learning(learner) => learner.on_current_saved(core, epoch, out),
+                    Role::Leading(leader) => leader.on_current_saved(core, now_ms, out),
+                    _ => {}
+                }
+            }
+            Input::SnapshotSaved => {
+                core.disk_answered();
+                core.adopted_unsaved = false;
+                if let Role::Learning(learner) = &mut self.role {
+                    learner.on_snapshot_saved(core, out);
+                }
+            }
+            Input::Reloaded(history) => {
+                core.disk_answered();
+                core.reloaded(history);
+                if let Role::Learning(learner) = &mut self.role {
+                    failed = learner.on_truncated(core, now_ms, out).err();
+                }
+            }
+            Input::LogRead { link, proposals } => {
+                if let Role::Leading(leader) = &mut self.role {
+                    leader.on_log_read(core, link, proposals, out);
+                }
+            }
+            _ => unreachable!("only the disk's answers come here"),
+        }
+        if let Some(error) = failed {
+            self.end_role(now_ms, &error.to_string(), out);
+        }
+        self.finish_stop(now_ms, out);
+    }
+
+    fn on_replica(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        let serving = self.serving();
+        match (&mut self.role, input) {
+            (Role::Leading(leader), Input::Propose(proposal)) => {
+                leader.propose(&mut self.core, now_ms, proposal, out);
+            }
+            (Role::Leading(leader), Input::Sync(_)) if serving => leader.local_sync(out),
+            (Role::Leading(leader), Input::ToLearner(link, packet)) => {
+                leader.to_learner(link, packet, out);
+            }
+            (Role::Leading(_), Input::StepDown) => {
+                self.end_role(now_ms, "the epoch's zxids are used up", out);
+            }
+            (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
+                out.push(Output::ToLeader(packet));
+            }
+            (Role::Learning(_), Input::PingReply { zxid, touches }) if serving => {
+                use oxkeeper_proto::quorum::{Packet, PacketKind};
+                out.push(Output::ToLeader(Packet::with(PacketKind::Ping, zxid, touches)));
+            }
+            // The role has ended; whoever asked is told by `StopServing`.
+            _ => {}
+        }
+    }
+
+    // ---- roles
+
+    fn look(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        self.role = Role::Looking;
+        let elected = self.election.start(self.core.applied, self.core.current, now_ms, out);
+        self.elected(elected, now_ms, out);
+    }
+
+    fn elected(&mut self, elected: Option<Elected>, now_ms: u64, out: &mut Vec<Output>) {
+        let Some(Elected(vote)) = elected else { return };
+        self.elections += 1;
+        self.vote = vote;
+        let config = &self.core.config;
+        tracing::info!(
+            server = config.me,
+            leader = vote.leader,
+            zxid = %vote.zxid,
+            round = vote.round,
+            "elected"
+        );
+        if vote.leader == config.me {
+            self.role = Role::Leading(Box::new(Leader::new(&mut self.core, now_ms, out)));
+        } else {
+            let observer = config.ensemble.servers.contains_key(&config.me)
+                && !config.ensemble.is_voter(config.me);
+            let learner = Learner::new(&self.core, vote.leader, observer, now_ms, out);
+            self.role = Role::Learning(Box::new(learner));
+        }
+    }
+
+    /// Ends the role. What it has logged but not committed goes to the tree, for tree and log must
+    /// agree when the server votes next; whether it survives is decided by the next leader.
+    fn end_role(&mut self, now_ms: u64, reason: &str, out: &mut Vec<Output>) {
+        let serving = self.serving();
+        let pending = match std::mem::replace(&mut self.role, Role::Stopping) {
+            Role::Learning(learner) => {
+                out.push(Output::CloseLeader);
+                self.last_sync = learner.sync.or(self.last_sync);
+                learner.into_pending()
+            }
+            Role::Leading(leader) => {
+                out.push(Output::StopListening);
+                self.sync_counts.diff += leader.sync_counts.diff;
+                self.sync_counts.trunc += leader.sync_counts.trunc;
+                self.sync_counts.snap += leader.sync_counts.snap;
+                leader.into_outstanding()
+            }
+            Role::Looking | Role::Stopping => VecDeque::new(),
+        };
+        tracing::info!(server = self.core.config.me, reason, "leaving the role");
+        if serving {
+            out.push(Output::StopServing);
+        }
+        let pending: Vec<Proposal> = pending.into();
+        for proposal in pending {
+            self.core.apply(proposal, out);
+        }
+        self.finish_stop(now_ms, out);
+    }
+
+    /// Goes on to the election once the disk has caught up.
+    fn finish_stop(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        if !matches!(self.role, Role::Stopping) || !self.core.disk_idle() {
+            return;
+        }
+        if self.core.adopted_unsaved {
+            // The tree came from a leader, the disk has not seen it.
+            self.core.disk(Output::Reload, out);
+        } else {
+            self.look(now_ms, out);
+        }
+    }
+}
