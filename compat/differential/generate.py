@@ -9,6 +9,8 @@ from .steps import encode
 
 BEN = ops.digest_id(b"ben:passwd")
 NAMES = ["a", "b", "c"]
+#: Paths that most requests aim at, so that they meet nodes and each other's watches.
+HOT_PATHS = ["/t", "/t/a", "/t/a", "/t/b", "/t/c", "/t/a/a", "/t/a/b", "/t/b/a"]
 ODD_NAMES = ["é", "…", ".a", "zookeeper_stats", "s0000000000", "s0000000001", "0000000002",
              "x" * 300]
 BAD_PATHS = ["", "/", "t", "t/a", "/t/", "/t//a", "/t/.", "/t/..", "/t/./a", "/t/a/..", "/t/\0",
@@ -35,9 +37,9 @@ BAD_LISTS = [
     [ACL(31, "x509", "CN=a")], [ACL(31, "ip", "fe80::1%lo")], [ACL(31, "digest", "")],
 ]
 DATA = [b"", b"", None, b"x", b"hello", b"\0\1\2", b"y" * 200, "café".encode()]
-VERSIONS = [-1, -1, -1, -1, 0, 0, 1, 1, 2, 3, -2, 7, 2**31 - 1, -2**31]
-FLAGS = [0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, -1, 2**31 - 1]
-TTLS = [1, 1000, 10**7, 2**40 - 1, 2**40, 0, -1, 2**63 - 1, -2**63]
+VERSIONS = [-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 1, 1, 2, 3, -2, 7, 2**31 - 1, -2**31]
+FLAGS = [0] * 9 + [1] * 6 + [2] * 4 + [3] * 4 + [4, 5, 6, 7, -1, 2**31 - 1]
+TTLS = [1, 1000, 1000, 1000, 10**7, 10**7, 2**40 - 1, 2**40, 0, -1, 2**63 - 1, -2**63]
 AUTHS = [("digest", b"ben:passwd"), ("digest", b"ben:passwd"), ("digest", b"a:b"),
          ("digest", b"nocolon"), ("digest", b""), ("digest", b":x"), ("ip", b"1.2.3.4"),
          ("digest", ops.SUPER_PASSWORD), ("digest", b"\xff\xfe:\x80")]
@@ -45,6 +47,9 @@ BAD_AUTHS = [("world", b"anyone"), ("nosuch", b""), ("auth", b""), ("super", b""
              (None, b"x"), ("digest", None)]
 UNKNOWN_OPS = [0, -1, 10, 13, 23, 24, 99, 108, 1000, -2, 2**31 - 1]
 BODIED_OPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 17, 18, 19, 22, 101, 103, 104, 105, 106]
+LIMITS = [b"count=-1,bytes=-1=;byteHardLimit=600;countHardLimit=12",
+          b"count=2,bytes=-1=;countHardLimit=8", b"count=-1,bytes=-1=;byteHardLimit=90",
+          b"count=3,bytes=20", b"", None, b"junk", b"count=1,bytes=x", b"countHardLimit=3"]
 CONNECTIONS = ["a", "b", "c"]
 MAX_BATCH = 8
 
@@ -65,6 +70,12 @@ class Generator:
             self.open.add(name)
         for name in NAMES:
             steps.append(("call", "a", [("create", f"/t/{name}", b"")]))
+        if self.quota:
+            limits = self.rng.choice(LIMITS[:3])
+            base = "/zookeeper/quota/t"
+            steps += [("call", "a", [("create", base, None)]),
+                      ("call", "a", [("create", f"{base}/zookeeper_limits", limits)]),
+                      ("call", "a", [("create", f"{base}/zookeeper_stats", b"x")])]
         done = 0
         while done < count:
             step = self.step()
@@ -129,17 +140,19 @@ class Generator:
 
     # Requests.
 
-    def path(self, odd=0.08):
+    def path(self, odd=0.05):
         rng = self.rng
         if rng.random() < odd:
             return rng.choice(BAD_PATHS)
+        if rng.random() < 0.6:
+            return rng.choice(HOT_PATHS)
         depth = rng.choice([0, 1, 1, 1, 2, 2, 2, 3])
         parts = [rng.choice(NAMES) if rng.random() < 0.9 else rng.choice(ODD_NAMES)
                  for _ in range(depth)]
         return "/".join(["/t", *parts])
 
     def acl(self):
-        return self.rng.choice(BAD_LISTS if self.rng.random() < 0.12 else SCHEME_LISTS)
+        return self.rng.choice(BAD_LISTS if self.rng.random() < 0.07 else SCHEME_LISTS)
 
     def data(self):
         rng = self.rng
@@ -210,11 +223,11 @@ class Generator:
         return ("ping",)
 
     def make_add_watch(self):
-        return ("add_watch", self.path(), self.rng.choice([0, 0, 1, 1, 1, 2, -1]))
+        return ("add_watch", self.path(), self.rng.choice([0, 0, 0, 1, 1, 1, 1, 2]))
 
     def make_watch_query(self):
         kind = self.rng.choice(["check_watches", "remove_watches", "remove_watches"])
-        return (kind, self.path(), self.rng.choice([1, 2, 3, 3, 4, 5, 0, 6, -1]))
+        return (kind, self.path(), self.rng.choice([1, 1, 2, 2, 3, 3, 3, 4, 5, 5, 0, 6]))
 
     def make_set_watches(self):
         rng = self.rng
@@ -238,6 +251,8 @@ class Generator:
 
     def make_multi(self):
         rng = self.rng
+        if rng.random() < 0.4:
+            return ("multi", [self.likely() for _ in range(rng.randint(1, 5))])
         parts = []
         for _ in range(rng.choice([0, 1, 2, 2, 3, 3, 4, 6])):
             roll = rng.random()
@@ -253,6 +268,18 @@ class Generator:
                 parts.append(self.make_read())
         return ("multi", parts)
 
+    def likely(self):
+        """A part of a multi that seldom fails."""
+        path = self.rng.choice(HOT_PATHS[:4])
+        return self.rng.choice([
+            ("create", f"{path}/m", b"m", ops.OPEN_ACL, self.rng.choice([2, 3])),
+            ("create2", f"{path}/m", b"m", ops.OPEN_ACL, 2),
+            ("create_ttl", f"{path}/m", 10**7, b"m", ops.OPEN_ACL, 6),
+            ("create_container", f"{path}/m", b"", ops.OPEN_ACL, 4),
+            ("set_data", path, self.data(), -1), ("check", path, -1),
+            ("create", f"{path}/tmp", b""), ("delete", f"{path}/tmp", -1),
+        ])
+
     def make_multi_read(self):
         rng = self.rng
         parts = []
@@ -266,9 +293,7 @@ class Generator:
     def quota_request(self):
         rng = self.rng
         target = rng.choice(["/zookeeper/quota/t", "/zookeeper/quota/t/a", "/zookeeper/quota/t/b"])
-        limits = rng.choice([b"count=3,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=15",
-                             b"count=-1,bytes=-1=;byteHardLimit=300;countHardLimit=4",
-                             b"count=2,bytes=-1=;countHardLimit=8", b"", None, b"junk"])
+        limits = rng.choice(LIMITS)
         return rng.choice([
             ("create", target, None), ("create", f"{target}/zookeeper_limits", limits),
             ("create", f"{target}/zookeeper_stats", b"count=0,bytes=0"),
