@@ -578,6 +578,13 @@ impl Task<'_> {
             inner.stats.last_op = header.op;
             inner.stats.last_cxid = header.xid;
         }
+        if !matches!(op, OpCode::Auth | OpCode::Sasl)
+            && !self.shared.settings.auth.enforcement_met(&inner.ids)
+        {
+            let code = ErrorCode::SessionClosedRequireAuth;
+            self.decided(inner, Pending::Failed { xid: header.xid, code, close: true });
+            return Ok(());
+        }
         match op {
             OpCode::Auth => self.auth(inner, header, body),
             OpCode::Sasl => {

@@ -8,8 +8,9 @@
 //! - the replica thread gives inputs to the [`Replica`], performs its [`Output`]s, and lets it apply
 //!   what has been committed, in batches, under the state's write lock.
 //!
-//! Lock order: state, then watches, then one client. A notification is queued on its connection while
-//! the write lock is held, so no reader sees a change before its watchers are told.
+//! Lock order: state, then one client, then watches. (The replica, alone under the state's write lock,
+//! takes watches before clients.) A notification is queued on its connection while the write lock is
+//! held, so no reader sees a change before its watchers are told.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -98,10 +98,6 @@ pub struct Config {
     pub reap_interval_ms: u64,
     /// At most so many deletions a minute (`znode.container.maxPerMinute`).
     pub reap_per_minute: u32,
-    /// Never-used containers older than this are reaped too; 0: never.
-    pub reap_never_used_ms: i64,
-    /// Count and report digests that differ.
-    pub check_digests: bool,
     /// Text of the ensemble's configuration for `/zookeeper/config`, and its version.
     pub config_node: Option<(String, i64)>,
 }
@@ -167,7 +163,6 @@ pub struct Replica {
     reaping: VecDeque<String>,
     /// Since when touches were last reported to the leader, in ms.
     touched_ms: u64,
-    digest_alarms: u64,
     proposal_sizes: (i64, i64, i64),
     /// Are clients served by the current role?
     serving: bool,
@@ -228,7 +223,6 @@ impl Replica {
             next_reap_ms: u64::MAX,
             reaping: VecDeque::new(),
             touched_ms: now.mono_ms,
-            digest_alarms: 0,
             proposal_sizes: (-1, -1, -1),
             serving: false,
         }
@@ -345,11 +339,6 @@ impl Replica {
     /// Live sessions and their expiry buckets; meaningful on a leader or standalone server.
     pub fn tracker(&self) -> &SessionTracker {
         &self.tracker
-    }
-
-    /// Transactions after which the tree's digest was not the leader's.
-    pub fn digest_alarms(&self) -> u64 {
-        self.digest_alarms
     }
 
     /// Bytes of the last, smallest and largest proposal; -1 before the first.

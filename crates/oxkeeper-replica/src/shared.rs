@@ -90,13 +90,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A server that is not serving yet.
-    pub fn new(state: State, settings: Settings) -> Self {
+    /// A server that is not serving yet. `seed` places watches in memory; clients should not know it.
+    pub fn new(state: State, settings: Settings, seed: u64) -> Self {
         let stats = Stats::default();
         stats.reset();
         Shared {
             state: RwLock::new(state),
-            watches: Mutex::new(WatchTable::default()),
+            watches: Mutex::new(WatchTable::new(seed)),
             connection_throttle: Mutex::new(ConnectionThrottle::new(&settings.limits)),
             settings,
             stats,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use oxkeeper_proto::txn::{Payload, TxnHeader};
-use oxkeeper_proto::{OpCode, Zxid};
+use oxkeeper_proto::OpCode;
 use oxkeeper_state::State;
-use oxkeeper_state::apply::Outcome;
 use oxkeeper_state::watch::Notifier;
 use oxkeeper_zab::Proposal;
 
@@ -21,7 +20,7 @@ impl Replica {
         if self.to_apply.is_empty() {
             return;
         }
-        let proposals = std::mem::take(&mut self.to_apply);
+        let mut proposals = std::mem::take(&mut self.to_apply);
         let shared = self.shared.clone();
         for slice in proposals.chunks(SLICE) {
             let mut state = shared.state.write();
@@ -32,7 +31,6 @@ impl Replica {
         if let Some(last) = proposals.last() {
             self.prepare.applied(last.zxid);
         }
-        let mut proposals = proposals;
         proposals.clear();
         self.to_apply = proposals;
         if matches!(self.mode, Mode::Solo(_)) && !self.syncs.is_empty() {
@@ -56,9 +54,8 @@ impl Replica {
                         Self::queue_wake(woken, client);
                     }
                 });
-            state.apply(&payload, client.is_some(), &mut notifier)
+            state.apply(&payload, &mut notifier, client.is_some())
         };
-        self.check_digest(state, &payload);
         if header.kind == OpCode::CreateSession.code() {
             if let Some((client, InFlightKind::Connect { timeout_ms })) = client {
                 self.establish(now, &client, header.client_id, timeout_ms);
@@ -72,7 +69,6 @@ impl Replica {
         if header.kind == OpCode::CloseSession.code() {
             self.session_closed(&header);
         }
-        let _: Outcome = outcome;
     }
 
     /// The request that this transaction answers, if it came in here.
@@ -97,19 +93,6 @@ impl Replica {
         if let Some(client) = self.sessions.remove(&header.client_id) {
             client.close();
             Self::queue_wake(&mut self.woken, &client);
-        }
-    }
-
-    fn check_digest(&mut self, state: &State, payload: &Payload<'_>) {
-        let Some(digest) = payload.digest.filter(|_| self.config.check_digests) else { return };
-        if digest.tree as u64 != state.digest() && state.digests_comparable() {
-            self.digest_alarms += 1;
-            if self.digest_alarms == 1 {
-                tracing::error!(
-                    zxid = %Zxid(payload.header.zxid),
-                    "the tree differs from the leader's after this transaction (digest mismatch)"
-                );
-            }
         }
     }
 }

@@ -7,7 +7,7 @@ use oxkeeper_proto::client::Id;
 use oxkeeper_proto::ids::session_password;
 use oxkeeper_proto::quorum::{Packet, PacketKind, Request, RevalidateRequest};
 use oxkeeper_proto::{Encode, ErrorCode, OpCode, SessionId, Zxid};
-use oxkeeper_state::prepare::{Prepared, WriteRequest, parses};
+use oxkeeper_state::prepare::{Prepared, SessionCheck, WriteRequest, parses};
 use oxkeeper_zab::Proposal;
 
 use super::{InFlight, InFlightKind, Mode, Now, Output, PendingSync, Replica};
@@ -16,6 +16,21 @@ use crate::session::Owner;
 
 /// Session ids that mean something else.
 const RESERVED_SESSIONS: [SessionId; 2] = [0, i64::MIN];
+
+/// On whose behalf a request is prepared.
+#[derive(Clone, Copy)]
+pub(super) struct Requester<'a> {
+    pub session: SessionId,
+    pub cxid: i32,
+    pub ids: &'a [Id],
+    pub check: SessionCheck,
+}
+
+impl Requester<'_> {
+    /// The server itself.
+    const SERVER: Requester<'static> =
+        Requester { session: 0, cxid: 0, ids: &[], check: SessionCheck::LIVE };
+}
 
 impl Replica {
     pub(super) fn on_connect(
@@ -75,7 +90,9 @@ impl Replica {
         let body = timeout_ms.to_bytes();
         if self.leading() {
             self.tracker.insert(session, timeout_ms, Some(Owner::Local), now.mono_ms);
-            self.propose(now, session, 0, op, &body, &[], out);
+            let from = Requester { session, ..Requester::SERVER };
+            let created = self.propose(now, from, op, &body, out);
+            assert!(created.is_ok(), "a createSession of our own making always prepares");
         } else {
             self.forward(now, Request { session, cxid: 0, op, body: &body }, None, out);
         }
@@ -166,7 +183,8 @@ impl Replica {
             self.tracker.set_closing(session);
         }
         self.remember(session, xid, client.clone());
-        if let Err(code) = self.propose(now, session, xid, op, &body, ids, out) {
+        let from = Requester { session, cxid: xid, ids, check: SessionCheck::LIVE };
+        if let Err(code) = self.propose(now, from, op, &body, out) {
             if let Some(queue) = self.in_flight.get_mut(&session) {
                 queue.pop_back();
             }
@@ -238,22 +256,21 @@ impl Replica {
 
     /// Prepares a request and proposes the transaction. Leader and standalone only. An error means
     /// that no transaction was made (and no zxid used).
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn propose(
         &mut self,
         now: Now,
-        session: SessionId,
-        cxid: i32,
+        from: Requester<'_>,
         op: i32,
         body: &[u8],
-        ids: &[Id],
         out: &mut Vec<Output>,
     ) -> Result<(), ErrorCode> {
         let Some(zxid) = self.next_zxid(now, out) else { return Ok(()) };
         let prepared = {
             let state = self.shared.state.read();
-            let request = WriteRequest { session, cxid, op, body, ids, zxid, time_ms: now.wall_ms };
-            self.prepare.prepare(&state, &request)
+            let Requester { session, cxid, ids, check } = from;
+            let time_ms = now.wall_ms;
+            let request = WriteRequest { session, cxid, op, body, ids, zxid, time_ms };
+            self.prepare.prepare_checked(&state, &request, check)
         };
         match prepared {
             Prepared::Txn(payload) => {
@@ -322,7 +339,8 @@ impl Replica {
     /// Proposes the end of a session on the server's own account.
     pub(super) fn close_session(&mut self, now: Now, session: SessionId, out: &mut Vec<Output>) {
         let op = OpCode::CloseSession.code();
-        let closed = self.propose(now, session, 0, op, &[], &[], out);
+        let from = Requester { session, ..Requester::SERVER };
+        let closed = self.propose(now, from, op, &[], out);
         assert!(closed.is_ok(), "a closeSession without a body always prepares");
     }
 
@@ -335,7 +353,7 @@ impl Replica {
             self.reaping = oxkeeper_state::prepare::containers_to_reap(
                 &state,
                 now.wall_ms,
-                self.config.reap_never_used_ms,
+                self.config.prepare.reap_never_used_ms,
                 self.config.prepare.extended_types,
             )
             .into();
@@ -344,7 +362,7 @@ impl Replica {
         if let Some(path) = self.reaping.pop_front() {
             let op = OpCode::DeleteContainer.code();
             // Refused if it got children meanwhile; then it stays, and no transaction is made.
-            let _ = self.propose(now, 0, 0, op, &path.to_bytes(), &[], out);
+            let _ = self.propose(now, Requester::SERVER, op, &path.to_bytes(), out);
         }
         let spacing_ms = 60_000 / u64::from(self.config.reap_per_minute.max(1));
         let wait_ms =

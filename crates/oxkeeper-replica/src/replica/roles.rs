@@ -6,11 +6,12 @@ use oxkeeper_proto::quorum::{
     Packet, PacketKind, Request, RevalidateReply, RevalidateRequest, decode_touches, put_touch,
 };
 use oxkeeper_proto::txn::Payload;
-use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Zxid};
+use oxkeeper_proto::{Decode, Encode, OpCode, Zxid};
 use oxkeeper_state::State;
-use oxkeeper_state::prepare::Prepare;
+use oxkeeper_state::prepare::{Prepare, SessionCheck};
 use oxkeeper_zab::LinkId;
 
+use super::clients::Requester;
 use super::{Mode, Now, Output, Replica};
 use crate::session::Owner;
 
@@ -125,7 +126,7 @@ impl Replica {
                 state.set_last_zxid(Zxid::new(epoch, 0));
             }
             if let Some((text, version)) = &self.config.config_node {
-                state.set_config_node(text.as_bytes(), *version, now.wall_ms);
+                state.set_config_node(text.as_bytes(), *version, now.wall_ms, &mut ());
             }
             if leading_epoch.is_some() || matches!(self.mode, Mode::Solo(_)) {
                 state.remove_orphan_ephemerals();
@@ -172,29 +173,17 @@ impl Replica {
         };
         let (session, cxid) = (request.session, request.cxid);
         let owner = Owner::Learner(link);
-        match OpCode::from_code(request.op) {
-            Some(OpCode::CreateSession) => {
-                let timeout_ms = i32::from_bytes(request.body).unwrap_or(0);
-                self.tracker.insert(session, timeout_ms, Some(owner), now.mono_ms);
-            }
-            Some(OpCode::DeleteContainer) if session == 0 => {}
-            // A learner closes sessions for clients that left it, whoever owns them.
-            Some(OpCode::CloseSession) => {
-                if let Err(code) = self.tracker.check(session, owner) {
-                    self.propose_error(now, session, cxid, code, out);
-                    return;
-                }
-                self.tracker.set_closing(session);
-            }
-            _ => {
-                if let Err(code) = self.tracker.check(session, owner) {
-                    self.propose_error(now, session, cxid, code, out);
-                    return;
-                }
-            }
+        let mut check = SessionCheck::LIVE;
+        if request.op == OpCode::CreateSession.code() {
+            let timeout_ms = i32::from_bytes(request.body).unwrap_or(0);
+            self.tracker.insert(session, timeout_ms, Some(owner), now.mono_ms);
+        } else if let Err(code) = self.tracker.check(session, owner) {
+            check = SessionCheck::failed(code);
+        } else if request.op == OpCode::CloseSession.code() {
+            self.tracker.set_closing(session);
         }
-        let proposed = self.propose(now, session, cxid, request.op, request.body, auth, out);
-        if let Err(code) = proposed {
+        let from = Requester { session, cxid, ids: auth, check };
+        if let Err(code) = self.propose(now, from, request.op, request.body, out) {
             // The learner waits for a transaction with this session and cxid.
             self.propose_error(now, session, cxid, code, out);
         }
@@ -256,11 +245,5 @@ impl Replica {
         }
         self.touched_ms = now.mono_ms;
         data.into()
-    }
-
-    /// Error code for a session that is no longer known, for completeness of the learner's wait.
-    #[allow(dead_code)]
-    fn expired() -> ErrorCode {
-        ErrorCode::SessionExpired
     }
 }
