@@ -3,3 +3,5 @@
 pub mod election_links;
 pub mod listen;
 pub mod names;
+mod outbox;
+pub mod quorum_links;

@@ -73,7 +73,8 @@ pub fn is_wildcard(host: &str) -> bool {
 pub async fn connect_any(addresses: &[HostPort], limit: Duration) -> io::Result<TcpStream> {
     let attempt = async {
         let mut attempts = JoinSet::new();
-        for address in addresses.iter().cloned() {
+        for address in addresses {
+            let address = address.clone();
             attempts.spawn(async move { connect_one(&address).await });
         }
         first_success(&mut attempts).await
@@ -104,7 +105,7 @@ async fn connect_one(address: &HostPort) -> io::Result<TcpStream> {
         let next = left.next();
         let more = next.is_some();
         if let Some(socket) = next {
-            attempts.spawn(async move { TcpStream::connect(socket).await });
+            attempts.spawn(connect_socket(socket));
         }
         tokio::select! {
             done = attempts.join_next() => match done {
@@ -117,6 +118,15 @@ async fn connect_one(address: &HostPort) -> io::Result<TcpStream> {
             () = sleep(NEXT_ADDRESS_AFTER), if more => {}
         }
     }
+}
+
+async fn connect_socket(socket: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(socket).await?;
+    // Where nobody listens on a port of the ephemeral range, TCP can connect a socket to itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -1,0 +1,250 @@
+//! What waits to be written to one quorum connection.
+//!
+//! The sender hands over whole buffers. While nothing is queued they go straight into the socket, on
+//! the sender's thread, without blocking: one system call, no hand-over. What the socket does not
+//! take is queued, and a task writes it as the peer reads. A snapshot stream is produced piece by
+//! piece on a blocking thread; what is sent after it waits behind it.
+//!
+//! The queue is bounded in bytes. A peer that does not read is cut off, it cannot fill our memory.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use oxkeeper_proto::jute::put_string;
+use oxkeeper_proto::snapshot::SNAP_SIGNATURE;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+
+/// Buffers written by one system call.
+const MAX_SLICES: usize = 64;
+
+/// Produces the body of a snapshot (sessions, ACL table, nodes and their end), piece by piece.
+///
+/// Called and dropped on a thread that may block. Source: `docs/spec/quorum-protocol.md` 10.6.
+pub trait SnapshotSource: Send {
+    /// Appends the next piece, some hundred KiB, to `out`. True: that was the last one.
+    fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool;
+}
+
+enum Entry {
+    Buffer(Bytes),
+    Snapshot(Box<dyn SnapshotSource>),
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Entry>,
+    /// Bytes of buffers queued or being written by the task.
+    bytes: usize,
+    /// The task has the socket: nobody else may write.
+    writing: bool,
+    closed: bool,
+    /// Why we closed, unless the owner asked for it.
+    failure: Option<String>,
+}
+
+/// The outgoing side of one connection.
+pub(crate) struct Outbox {
+    stream: Arc<TcpStream>,
+    /// Most bytes that may wait.
+    limit: usize,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+impl Outbox {
+    /// Starts the writing task; must be called on the runtime.
+    pub(crate) fn start(stream: Arc<TcpStream>, limit: usize) -> Arc<Outbox> {
+        let outbox =
+            Arc::new(Outbox { stream, limit, state: Mutex::default(), wake: Notify::new() });
+        tokio::spawn(outbox.clone().write_queue());
+        outbox
+    }
+
+    /// Sends a buffer. After a failure or close it is dropped: the reader reports the end.
+    pub(crate) fn send(&self, buffer: Bytes) {
+        let mut state = self.state.lock();
+        if state.closed || buffer.is_empty() {
+            return;
+        }
+        match self.write_directly(&state, &buffer) {
+            Ok(written) if written == buffer.len() => {}
+            Ok(written) => {
+                let rest = buffer.slice(written..);
+                state.bytes += rest.len();
+                if state.bytes > self.limit {
+                    let text = format!("it does not read: {} bytes are waiting", state.bytes);
+                    return self.fail(&mut state, text);
+                }
+                state.queue.push_back(Entry::Buffer(rest));
+                self.wake.notify_one();
+            }
+            Err(error) => self.fail(&mut state, error.to_string()),
+        }
+    }
+
+    /// Sends a snapshot: what the source produces, then the signature.
+    pub(crate) fn send_snapshot(&self, source: Box<dyn SnapshotSource>) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.queue.push_back(Entry::Snapshot(source));
+            self.wake.notify_one();
+        }
+    }
+
+    fn write_directly(&self, state: &State, buffer: &[u8]) -> io::Result<usize> {
+        if state.writing || !state.queue.is_empty() {
+            return Ok(0);
+        }
+        match self.stream.try_write(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Closes the connection; the reader sees its end at once. `failure`: why, if the owner did not
+    /// ask for it.
+    pub(crate) fn close(&self, failure: Option<String>) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            self.shut(&mut state, failure);
+        }
+    }
+
+    /// True once the connection was closed from this side.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Why this side closed the connection, if it was not asked to.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.state.lock().failure.clone()
+    }
+
+    fn fail(&self, state: &mut State, reason: String) {
+        self.shut(state, Some(reason));
+    }
+
+    fn shut(&self, state: &mut State, failure: Option<String>) {
+        state.closed = true;
+        state.failure = failure;
+        // An error means that the connection is gone already.
+        let _ = socket2::SockRef::from(&*self.stream).shutdown(Shutdown::Both);
+        self.wake.notify_one();
+    }
+
+    async fn write_queue(self: Arc<Outbox>) {
+        while let Some(work) = self.next_work().await {
+            let result = match work {
+                Work::Batch(mut batch) => {
+                    let len: usize = batch.iter().map(Bytes::len).sum();
+                    let result = self.write_all(&mut batch).await;
+                    self.state.lock().bytes -= len;
+                    result
+                }
+                Work::Snapshot(source) => self.write_snapshot(source).await,
+            };
+            if let Err(error) = result {
+                self.close(Some(error.to_string()));
+            }
+        }
+        let unsent = std::mem::take(&mut self.state.lock().queue);
+        // A snapshot source can hold much.
+        spawn_blocking(move || drop(unsent));
+    }
+
+    /// Waits for something to write; `None` after the close.
+    async fn next_work(&self) -> Option<Work> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.closed {
+                    return None;
+                }
+                let work = take_work(&mut state.queue);
+                state.writing = work.is_some();
+                if work.is_some() {
+                    return work;
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    async fn write_all(&self, batch: &mut VecDeque<Bytes>) -> io::Result<()> {
+        while !batch.is_empty() {
+            let slices: Vec<_> = batch.iter().map(|buffer| IoSlice::new(buffer)).collect();
+            match self.stream.try_write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => advance(batch, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stream.writable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one piece while the next is being produced.
+    async fn write_snapshot(&self, source: Box<dyn SnapshotSource>) -> io::Result<()> {
+        let mut next = spawn_blocking(move || produce(source, Vec::new()));
+        loop {
+            let (source, mut piece) = next.await.map_err(io::Error::other)?;
+            let Some(source) = source else {
+                put_string(&mut piece, SNAP_SIGNATURE);
+                return self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await;
+            };
+            next = spawn_blocking(move || produce(source, Vec::new()));
+            self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await?;
+        }
+    }
+}
+
+enum Work {
+    Batch(VecDeque<Bytes>),
+    Snapshot(Box<dyn SnapshotSource>),
+}
+
+fn take_work(queue: &mut VecDeque<Entry>) -> Option<Work> {
+    let mut batch = VecDeque::new();
+    while batch.len() < MAX_SLICES {
+        match queue.pop_front() {
+            Some(Entry::Buffer(buffer)) => batch.push_back(buffer),
+            Some(Entry::Snapshot(source)) if batch.is_empty() => {
+                return Some(Work::Snapshot(source));
+            }
+            Some(snapshot) => {
+                queue.push_front(snapshot);
+                break;
+            }
+            None => break,
+        }
+    }
+    (!batch.is_empty()).then_some(Work::Batch(batch))
+}
+
+fn advance(batch: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(front) = batch.front_mut() {
+        if written < front.len() {
+            front.advance(written);
+            return;
+        }
+        written -= front.len();
+        batch.pop_front();
+    }
+}
+
+/// One piece of a snapshot. The source is gone when it was the last one; it is dropped here.
+fn produce(
+    mut source: Box<dyn SnapshotSource>,
+    mut piece: Vec<u8>,
+) -> (Option<Box<dyn SnapshotSource>>, Vec<u8>) {
+    let done = source.next_chunk(&mut piece);
+    ((!done).then_some(source), piece)
+}

@@ -1,0 +1,317 @@
+//! A leader's quorum port and its links to learners.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use oxkeeper_proto::ensemble::HostPort;
+use oxkeeper_proto::quorum::{Packet, PacketKind};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::packets::PacketReader;
+use super::{LinkId, LinkLimits, SnapshotSource};
+use crate::listen::{self, BindError};
+use crate::outbox::Outbox;
+
+/// Connections that have not said who they are; beyond this the oldest is closed. A learner speaks
+/// as soon as it has connected, so silent connections cannot keep it out.
+const MAX_UNKNOWN: usize = 64;
+/// Learners that may be connected at once.
+const MAX_LINKS: usize = 1024;
+/// Attempts to open the port, and the pause between them: the one of the term before may still be
+/// closing.
+const BIND_ATTEMPTS: u32 = 10;
+const BIND_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the quorum port needs to know.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// This server's quorum addresses.
+    pub addresses: Vec<HostPort>,
+    /// Listen on all addresses of this machine instead (`quorumListenOnAllIPs`).
+    pub listen_on_all: bool,
+    /// How long a connection may take to send its first packet (`initLimit` ticks).
+    pub first_packet_timeout: Duration,
+    /// Bounds of each connection.
+    pub limits: LinkLimits,
+}
+
+/// What happened on the quorum port.
+#[derive(Debug)]
+pub enum LearnerEvent {
+    /// The port is open.
+    Listening,
+    /// The port cannot be opened; the listener is of no use.
+    ListenFailed(BindError),
+    /// A learner connected and said who it is: its first packets follow.
+    Connected {
+        /// The new link.
+        link: LinkId,
+        /// The other end.
+        from: SocketAddr,
+    },
+    /// Packets, in order.
+    Packets {
+        /// From which learner.
+        link: LinkId,
+        /// All that one read brought.
+        packets: Vec<Packet>,
+    },
+    /// The link ended. The last event of a link; none follows [`LearnerListener::close`].
+    Closed {
+        /// Which.
+        link: LinkId,
+        /// In plain words.
+        reason: String,
+    },
+}
+
+struct Shared {
+    config: ListenerConfig,
+    events: Box<dyn Fn(LearnerEvent) + Send + Sync>,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    known: HashMap<LinkId, Arc<Outbox>>,
+    /// Connections without a first packet, oldest first.
+    unknown: VecDeque<(LinkId, AbortHandle)>,
+    /// The listener was shut down: nothing may be added.
+    closed: bool,
+}
+
+/// The quorum port of a leader. Closed by [`LearnerListener::shutdown`] or when dropped.
+pub struct LearnerListener {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl LearnerListener {
+    /// Starts opening the port. `events` is called from runtime threads and must not block.
+    pub fn start(
+        runtime: &Handle,
+        config: ListenerConfig,
+        events: impl Fn(LearnerEvent) + Send + Sync + 'static,
+    ) -> LearnerListener {
+        let links = Mutex::default();
+        let shared = Arc::new(Shared { config, events: Box::new(events), links });
+        let task = runtime.spawn(listen(shared.clone())).abort_handle();
+        LearnerListener { shared, task }
+    }
+
+    /// Sends encoded packets to a learner; dropped if its link has ended.
+    pub fn send(&self, link: LinkId, packets: impl Into<Bytes>) {
+        if let Some(outbox) = self.outbox(link) {
+            outbox.send(packets.into());
+        }
+    }
+
+    /// Streams a snapshot to a learner, with the signature behind it. What is sent later waits.
+    pub fn send_snapshot(&self, link: LinkId, source: Box<dyn SnapshotSource>) {
+        if let Some(outbox) = self.outbox(link) {
+            outbox.send_snapshot(source);
+        }
+    }
+
+    /// Closes a link. No event of it follows, except one that is being delivered right now.
+    pub fn close(&self, link: LinkId, reason: &str) {
+        let outbox = self.shared.links.lock().known.remove(&link);
+        if let Some(outbox) = outbox {
+            info!("closing the link of learner {link}: {reason}");
+            outbox.close(None);
+        }
+    }
+
+    /// Closes the port and all links; no events follow, except those being delivered right now.
+    pub fn shutdown(&self) {
+        self.task.abort();
+        let mut links = self.shared.links.lock();
+        links.closed = true;
+        for (_, outbox) in links.known.drain() {
+            outbox.close(None);
+        }
+        for (_, task) in links.unknown.drain(..) {
+            task.abort();
+        }
+    }
+
+    fn outbox(&self, link: LinkId) -> Option<Arc<Outbox>> {
+        self.shared.links.lock().known.get(&link).cloned()
+    }
+}
+
+impl Drop for LearnerListener {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+async fn listen(shared: Arc<Shared>) {
+    let mut attempt = 1;
+    let listeners = loop {
+        match bind(&shared.config).await {
+            Ok(listeners) => break listeners,
+            Err(error) if attempt >= BIND_ATTEMPTS => {
+                warn!("{error}");
+                return (shared.events)(LearnerEvent::ListenFailed(error));
+            }
+            Err(_) => attempt += 1,
+        }
+        sleep(BIND_PAUSE).await;
+    };
+    (shared.events)(LearnerEvent::Listening);
+    // Aborting this task drops the set, which closes the listeners.
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn(accept(listener, shared.clone()));
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+async fn bind(config: &ListenerConfig) -> Result<Vec<TcpListener>, BindError> {
+    let (addresses, on_all) = (config.addresses.clone(), config.listen_on_all);
+    let bind = move || {
+        let (mut listeners, mut ports) = (Vec::new(), Vec::new());
+        for address in &addresses {
+            if !on_all {
+                listeners.extend(listen::bind(address, 0, "quorum")?);
+            } else if !ports.contains(&address.port) {
+                ports.push(address.port);
+                listeners.push(listen::bind_wildcard(address.port, 0, "quorum")?);
+            }
+        }
+        Ok(listeners)
+    };
+    // Resolving a name can block.
+    match tokio::task::spawn_blocking(bind).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let link = NEXT.fetch_add(1, Ordering::Relaxed);
+                admit(&shared, link, stream, from);
+            }
+            Err(error) => {
+                warn!("cannot accept a connection on the quorum port: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
+    let mut links = shared.links.lock();
+    if links.closed {
+        return;
+    }
+    if links.unknown.len() >= MAX_UNKNOWN
+        && let Some((_, oldest)) = links.unknown.pop_front()
+    {
+        oldest.abort();
+    }
+    let task = tokio::spawn(serve(shared.clone(), link, stream, from));
+    links.unknown.push_back((link, task.abort_handle()));
+}
+
+async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
+    // A socket that refuses the option is about to fail anyway.
+    let _ = stream.set_nodelay(true);
+    let stream = Arc::new(stream);
+    let mut reader = PacketReader::new(stream.clone(), shared.config.limits.max_len);
+    let limit = shared.config.first_packet_timeout;
+    let first = match timeout(limit, introduction(&mut reader)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("silent for {limit:?}")),
+    };
+    let Some(outbox) = shared.introduced(link, &first, &stream) else {
+        if let Err(reason) = first {
+            warn!("connection from {from} to the quorum port closed: {reason}");
+        }
+        return;
+    };
+    (shared.events)(LearnerEvent::Connected { link, from });
+    let reason = match first {
+        Ok(packets) => read(&shared, link, &mut reader, &outbox, packets).await,
+        Err(reason) => reason,
+    };
+    let reason = outbox.failure().unwrap_or(reason);
+    outbox.close(Some(reason.clone()));
+    // Whoever takes it out of the table, here or in `close`, says that the link has ended.
+    if shared.links.lock().known.remove(&link).is_some() {
+        warn!("link of learner {link} at {from} ended: {reason}");
+        (shared.events)(LearnerEvent::Closed { link, reason });
+    }
+}
+
+impl Shared {
+    /// Registers a connection that has said who it is; `None`: it must be closed.
+    fn introduced(
+        &self,
+        link: LinkId,
+        first: &Result<Vec<Packet>, String>,
+        stream: &Arc<TcpStream>,
+    ) -> Option<Arc<Outbox>> {
+        let mut links = self.links.lock();
+        links.unknown.retain(|(id, _)| *id != link);
+        if first.is_err() || links.closed || links.known.len() >= MAX_LINKS {
+            return None;
+        }
+        let outbox = Outbox::start(stream.clone(), self.config.limits.queue);
+        links.known.insert(link, outbox.clone());
+        Some(outbox)
+    }
+}
+
+/// The first packets of a connection; the very first one must say who the learner is.
+async fn introduction(reader: &mut PacketReader) -> Result<Vec<Packet>, String> {
+    loop {
+        reader.fill().await?;
+        let packets = reader.batch(None)?;
+        match packets.first().map(|first| (first.kind, first.known_kind())) {
+            None => {}
+            Some((_, Some(PacketKind::FollowerInfo | PacketKind::ObserverInfo))) => {
+                return Ok(packets);
+            }
+            Some((kind, _)) => {
+                return Err(format!("its first packet has type {kind}, not FOLLOWERINFO"));
+            }
+        }
+    }
+}
+
+/// Reads until the link ends; returns why.
+async fn read(
+    shared: &Shared,
+    link: LinkId,
+    reader: &mut PacketReader,
+    outbox: &Outbox,
+    mut packets: Vec<Packet>,
+) -> String {
+    loop {
+        if outbox.is_closed() {
+            return "closed".to_owned();
+        }
+        if !packets.is_empty() {
+            (shared.events)(LearnerEvent::Packets { link, packets });
+        }
+        packets = match reader.fill().await.and_then(|()| reader.batch(None)) {
+            Ok(packets) => packets,
+            Err(reason) => return reason,
+        };
+    }
+}
