@@ -108,6 +108,11 @@ impl AclTable {
         }
     }
 
+    /// No id above it has been given out or seen.
+    pub(crate) fn last_id(&self) -> AclId {
+        self.last_id
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.lists.len()

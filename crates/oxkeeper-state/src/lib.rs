@@ -11,6 +11,7 @@
 //! | [`auth`] | identities and schemes |
 //! | [`apply`] | transaction to effects, replay rules |
 //! | [`digest`] | node and tree digests |
+//! | [`load`] | a snapshot to a state |
 //! | [`walk`] | the state as a snapshot, step by step, while it changes |
 //! | [`watch`] | who is told what |
 //! | [`prepare`] | request to transaction, against all that is proposed but not yet applied |
@@ -24,6 +25,7 @@ pub mod acl_table;
 pub mod apply;
 pub mod auth;
 pub mod digest;
+pub mod load;
 pub mod owner;
 pub mod path;
 pub mod prepare;
@@ -32,10 +34,13 @@ pub mod reply;
 pub mod serve;
 pub mod state;
 pub mod tree;
+pub mod walk;
 pub mod watch;
 
 pub use acl_table::{AclId, AclTable, OPEN_ACL};
 pub use apply::{Change, Changes, Outcome};
+pub use load::StateLoader;
 pub use owner::{OwnerKind, OwnerRules};
 pub use state::{Options, State};
 pub use tree::{NewNode, NodeId, Tree};
+pub use walk::{Walk, WalkEnd};

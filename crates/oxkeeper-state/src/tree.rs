@@ -148,8 +148,14 @@ impl Tree {
 
     /// Appends the full path; nothing for the root.
     pub fn push_path(&self, node: NodeId, out: &mut String) {
-        if let Some(parent) = self.parent(node) {
-            self.push_path(parent, out);
+        // Not by recursion: a client chooses the depth.
+        let mut names = smallvec::SmallVec::<[NodeId; 16]>::new();
+        let mut next = node;
+        while let Some(parent) = self.parent(next) {
+            names.push(next);
+            next = parent;
+        }
+        for node in names.into_iter().rev() {
             out.push('/');
             out.push_str(self.name(node));
         }
