@@ -1,0 +1,86 @@
+//! `cargo xtask test`: everything that must pass, on a machine that has Rust and Debian's packages to install from.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::stages::Stages;
+use crate::tools::{Outcome, cargo, command, on_path, release_binary, root};
+use crate::{install, sim};
+
+/// Seeds of a run: enough to notice, few enough to wait for.
+const SIM_SEEDS: &str = "0..200";
+const DIFFERENTIAL_SEEDS: &str = "0..5";
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// Run only these stages: install, fmt, clippy, deny, test, build, sim, blackbox, traps, differential
+    stages: Vec<String>,
+    /// Rounds of the fault campaigns; 50 is the full campaign
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Kinds of server for the black-box suites
+    #[arg(long, default_value = "oxkeeper")]
+    kinds: String,
+}
+
+/// The chore.
+pub fn run(args: &TestArgs) -> Outcome {
+    let mut stages = Stages::only(&args.stages);
+    // Quick answers first: style, then the tests of the code, then the processes.
+    stages.run("fmt", || run_cargo(&["fmt", "--all", "--check"]));
+    stages.run("clippy", || {
+        run_cargo(&["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    });
+    if on_path("cargo-deny") {
+        stages.run("deny", || {
+            run_cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+        });
+    } else {
+        stages.skip("deny", "cargo-deny is not installed");
+    }
+    stages.run("test", || run_cargo(&["test", "-q", "--workspace"]));
+    let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "--workspace"]));
+    if root().join("crates/oxkeeper-sim/src/main.rs").exists() {
+        let seeds = ["--seeds".to_owned(), SIM_SEEDS.to_owned()];
+        stages.run("sim", || crate::tools::run(&mut sim::command(&seeds)));
+    } else {
+        stages.skip("sim", "the simulator has no binary yet");
+    }
+    let installed = stages.run("install", install::run);
+    if built && installed {
+        black_box(&mut stages, args);
+    } else {
+        for name in ["blackbox", "traps", "differential"] {
+            stages.skip(name, "needs `build` and `install`");
+        }
+    }
+    stages.summary()
+}
+
+fn black_box(stages: &mut Stages, args: &TestArgs) {
+    stages.run("blackbox", || {
+        crate::tools::run(pytest("compat/blackbox", args).env("ROUNDS", args.rounds.to_string()))
+    });
+    stages.run("traps", || crate::tools::run(&mut pytest("compat/traps", args)));
+    stages.run("differential", || {
+        for words in [["--scenario", "all"], ["--seeds", DIFFERENTIAL_SEEDS]] {
+            let mut python =
+                command(install::python(), &["-m", "compat.differential", "--target", "oxkeeper"]);
+            crate::tools::run(python.args(words).env("OXKEEPER_BIN", release_binary("oxkeeper")))?;
+        }
+        Ok(())
+    });
+}
+
+/// pytest over a folder, against the release build.
+fn pytest(folder: &str, args: &TestArgs) -> Command {
+    let mut pytest =
+        command(install::python(), &["-m", "pytest", "-q", folder, "--kinds", &args.kinds]);
+    pytest.env("OXKEEPER_BIN", release_binary("oxkeeper"));
+    pytest
+}
+
+fn run_cargo(args: &[&str]) -> Outcome {
+    crate::tools::run(&mut cargo(args))
+}
