@@ -14,7 +14,8 @@ use std::borrow::Cow;
 
 use crate::client::Acl;
 use crate::jute::{Decode, DecodeError, Encode, Reader, put_int, put_long, put_string, put_vec};
-use crate::records;
+use crate::txn::Payload;
+use crate::{Zxid, records};
 
 /// Ends the stream of a SNAP synchronization.
 pub const SNAP_SIGNATURE: &str = "BenWasHere";
@@ -101,6 +102,34 @@ pub trait SnapshotSink {
     /// A znode; its parent has been given before. An error says what is wrong with it (missing
     /// parent, duplicate path).
     fn node(&mut self, node: NodeRecord<'_>) -> Result<(), String>;
+}
+
+/// The digest section of a snapshot: the tree's digest after a transaction, which is the snapshot's own
+/// or, in a fuzzy one, a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotDigest {
+    /// The transaction.
+    pub zxid: Zxid,
+    /// [`crate::txn::DIGEST_VERSION`], or older.
+    pub version: i32,
+    /// Tree digest, an unsigned number.
+    pub tree: i64,
+}
+
+/// What a data directory is loaded into. Implemented by the state, filled by the storage.
+pub trait Database: SnapshotSink {
+    /// The snapshot is complete: the state is now at `zxid`. `digest`: what the tree must have after
+    /// the transaction that it names. Called once, also without a snapshot (zxid 0 or -1).
+    fn snapshot_loaded(
+        &mut self,
+        zxid: Zxid,
+        digest: Option<SnapshotDigest>,
+    ) -> Result<(), String>;
+
+    /// Applies one transaction of the log, in zxid order. `bytes` is the payload as logged. What
+    /// fails by the replay rules (`docs/spec/storage-formats.md` 8.1) is no error; an error stops the
+    /// start.
+    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), String>;
 }
 
 /// Which item comes next.

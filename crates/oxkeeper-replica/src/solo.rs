@@ -18,10 +18,10 @@ impl Solo {
         Solo { proposed: last_zxid, pending: VecDeque::new() }
     }
 
-    /// zxid of the next proposal. A standalone server has no epochs: the counter runs on into the
-    /// high half.
+    /// zxid of the next proposal. A standalone server holds no elections: when the counter ends, the
+    /// next epoch simply begins.
     pub fn next_zxid(&self) -> Zxid {
-        Zxid(self.proposed.0 + 1)
+        self.proposed.next().unwrap_or_else(|| Zxid::new(self.proposed.epoch() + 1, 1))
     }
 
     /// Proposed, not yet durable.

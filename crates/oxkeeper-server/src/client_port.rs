@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
+use crate::driver::Event;
 use crate::mailbox::Mailbox;
 
 /// Bytes of input buffered beyond an incomplete frame.
@@ -53,7 +54,7 @@ pub struct ClientPort {
     /// State, settings, counters.
     pub shared: Arc<Shared>,
     /// Where requests go.
-    pub mailbox: Arc<Mailbox<Input>>,
+    pub mailbox: Arc<Mailbox<Event>>,
     clock: Clock,
     limits: Limits,
     words: Arc<dyn Words>,
@@ -77,7 +78,7 @@ impl ClientPort {
     /// No connections yet.
     pub fn new(
         shared: Arc<Shared>,
-        mailbox: Arc<Mailbox<Input>>,
+        mailbox: Arc<Mailbox<Event>>,
         clock: Clock,
         limits: Limits,
         words: Arc<dyn Words>,
@@ -175,7 +176,7 @@ impl ClientPort {
 
     fn unregister(&self, client: &Arc<Client>) {
         client.disconnected(&self.shared);
-        self.mailbox.push(Input::Disconnected(client.clone()));
+        self.mailbox.push(Event::Input(Input::Disconnected(client.clone())));
         let mut connections = self.connections.lock();
         connections.clients.remove(&client.id);
         if let Some(here) = connections.per_address.get_mut(&client.peer.ip()) {
@@ -243,7 +244,9 @@ impl Task<'_> {
                 &mut self.inputs,
             );
             self.input.drain(..progress.consumed);
-            self.port.mailbox.append(&mut self.inputs);
+            if !self.inputs.is_empty() {
+                self.port.mailbox.extend(self.inputs.drain(..).map(Event::Input));
+            }
             let closing = self.client.take_output(&mut self.output);
             if let Some(reason) = progress.close {
                 return reason;

@@ -1,7 +1,35 @@
-//! stub
+//! The driver of a server: everything that touches sockets, files, clocks and threads.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`] | zoo.cfg and process properties |
+//! | [`client_port`], [`words`] | clients, four-letter words |
+//! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
+//! | [`driver`] | the replica thread |
+//! | [`disk`], [`snapshots`], [`loading`] | the log thread, snapshots, start-up |
 
+pub mod client_port;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod driver;
 pub mod election_links;
 pub mod listen;
+pub mod loading;
+pub mod mailbox;
 pub mod names;
 mod outbox;
+pub mod peers;
 pub mod quorum_links;
+pub mod snapshots;
+
+/// A random number from the operating system, for thresholds and seeds.
+pub fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+/// Wall clock in seconds since 1970.
+pub fn wall_seconds() -> i64 {
+    clock::Clock::start().now().wall_ms / 1000
+}

@@ -40,6 +40,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Adds all items of an iterator, in order.
+    pub fn extend(&self, items: impl IntoIterator<Item = T>) {
+        self.with(|all| all.extend(items));
+    }
+
     fn with(&self, add: impl FnOnce(&mut Vec<T>)) {
         let mut slot = self.slot.lock();
         add(&mut slot.items);

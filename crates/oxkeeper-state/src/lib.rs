@@ -11,7 +11,7 @@
 //! | [`auth`] | identities and schemes |
 //! | [`apply`] | transaction to effects, replay rules |
 //! | [`digest`] | node and tree digests |
-//! | [`load`] | a snapshot to a state |
+//! | [`load`], [`database`] | a snapshot, a data directory to a state |
 //! | [`walk`] | the state as a snapshot, step by step, while it changes |
 //! | [`watch`] | who is told what |
 //! | [`prepare`] | request to transaction, against all that is proposed but not yet applied |
@@ -24,6 +24,7 @@ pub mod acl;
 pub mod acl_table;
 pub mod apply;
 pub mod auth;
+pub mod database;
 pub mod digest;
 pub mod load;
 pub mod owner;
@@ -39,6 +40,7 @@ pub mod watch;
 
 pub use acl_table::{AclId, AclTable, OPEN_ACL};
 pub use apply::{Change, Changes, Outcome};
+pub use database::StateDatabase;
 pub use load::StateLoader;
 pub use owner::{OwnerKind, OwnerRules};
 pub use state::{Options, State};

@@ -1,0 +1,336 @@
+//! The disk's threads: the log (which also does everything whose order against the log matters),
+//! periodic snapshots, and old proposals for learners.
+//!
+//! A failed write or sync ends the process: what the disk holds after it is unknown, and only a
+//! restart reads it back. Source: `docs/spec/operations.md` 9.3.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_replica::{Input, Shared};
+use oxkeeper_storage::{
+    EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog,
+};
+use oxkeeper_zab::{LinkId, Proposal};
+use parking_lot::Mutex;
+
+use crate::driver::Event;
+use crate::loading::{LoadSettings, load_state};
+use crate::mailbox::Mailbox;
+use crate::snapshots::{self, SnapshotSettings};
+
+/// Work for the log thread, carried out in order.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Append; [`oxkeeper_zab::Input::Flushed`] follows when it is durable.
+    Append(Proposal),
+    /// Write acceptedEpoch.
+    SaveAcceptedEpoch(Epoch),
+    /// Announce an epoch whose history follows.
+    PrepareCurrentEpoch(Epoch),
+    /// Write currentEpoch.
+    SaveCurrentEpoch(Epoch),
+    /// Write a snapshot of the tree as it is, replacing the log's history.
+    SaveSnapshot,
+    /// Cut the log and load anew.
+    Truncate(Zxid),
+    /// Load anew.
+    Reload,
+    /// A periodic snapshot is complete: give it its name.
+    Publish(snapshots::Finished),
+    /// Everything before this is done; end.
+    Stop,
+}
+
+/// Settings of the log and of snapshots.
+#[derive(Clone, Debug)]
+pub struct DiskSettings {
+    /// Format and preallocation of the log.
+    pub log: LogOptions,
+    /// `snapCount`.
+    pub snap_count: i64,
+    /// `snapSizeLimitInKb`.
+    pub snap_size_kib: i64,
+    /// `txnLogSizeLimitInKb`.
+    pub log_size_kib: i64,
+    /// `fsync.warningthresholdms`.
+    pub slow_sync: Duration,
+    /// `snapshotSizeFactor`.
+    pub snapshot_size_factor: f64,
+    /// How snapshots are written.
+    pub snapshot: SnapshotSettings,
+    /// How the directory is loaded.
+    pub load: LoadSettings,
+}
+
+/// Counters for operators.
+#[derive(Debug, Default)]
+pub struct DiskStats {
+    /// Syncs slower than the threshold.
+    pub slow_syncs: AtomicU64,
+    /// Syncs done, and their total time in µs.
+    pub syncs: AtomicU64,
+    /// Sum of sync times in µs.
+    pub sync_us: AtomicU64,
+    /// zxid and wall clock seconds of the last snapshot taken; 0 before the first.
+    pub last_snapshot: Mutex<(i64, i64)>,
+}
+
+/// The queue to the log thread.
+pub struct DiskThread {
+    queue: Arc<Mailbox<DiskOp>>,
+    mailbox: Arc<Mailbox<Event>>,
+    disk: RealDisk,
+    settings: DiskSettings,
+    thread: JoinHandle<()>,
+}
+
+impl DiskThread {
+    /// Starts the log thread on a history that ends with `last`.
+    pub fn start(
+        disk: RealDisk,
+        settings: DiskSettings,
+        last: Zxid,
+        shared: Arc<Shared>,
+        mailbox: Arc<Mailbox<Event>>,
+        stats: Arc<DiskStats>,
+    ) -> std::io::Result<DiskThread> {
+        let queue = Arc::new(Mailbox::default());
+        let random = [crate::random(), crate::random()];
+        let roll = RollPolicy::new(
+            settings.snap_count,
+            settings.snap_size_kib,
+            settings.log_size_kib,
+            random,
+        );
+        let worker = LogThread {
+            log: TxnLog::new(disk.clone(), settings.log.clone(), last),
+            epochs: EpochFiles::new(disk.clone()),
+            disk: disk.clone(),
+            settings: settings.clone(),
+            roll,
+            shared,
+            mailbox: mailbox.clone(),
+            queue: queue.clone(),
+            stats,
+            snapshot_running: false,
+        };
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
+        Ok(DiskThread { queue, mailbox, disk, settings, thread })
+    }
+
+    /// Queues work, in order, leaving `ops` empty.
+    pub fn append(&self, ops: &mut Vec<DiskOp>) {
+        self.queue.append(ops);
+    }
+
+    /// Reads old proposals on a thread of its own; the answer is a `LogRead`.
+    pub fn read_log(&self, link: LinkId, from: Zxid, to: Zxid) {
+        let (disk, mailbox) = (self.disk.clone(), self.mailbox.clone());
+        let factor = self.settings.snapshot_size_factor;
+        let limit = self.settings.log.record_limit;
+        let read = move || {
+            let proposals = crate::loading::read_log(&disk, from, to, factor, limit);
+            let input = oxkeeper_zab::Input::LogRead { link, proposals };
+            mailbox.push(Event::Input(Input::Zab(input)));
+        };
+        if let Err(error) = std::thread::Builder::new().name("log-read".to_owned()).spawn(read) {
+            tracing::warn!(%error, "no thread to read the log; the learner gets a snapshot");
+            let input = oxkeeper_zab::Input::LogRead { link, proposals: None };
+            self.mailbox.push(Event::Input(Input::Zab(input)));
+        }
+    }
+
+    /// Waits until everything queued is done.
+    pub fn finish(self) {
+        self.queue.push(DiskOp::Stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the log thread has panicked");
+        }
+    }
+}
+
+struct LogThread {
+    log: TxnLog<RealDisk>,
+    epochs: EpochFiles<RealDisk>,
+    disk: RealDisk,
+    settings: DiskSettings,
+    roll: RollPolicy,
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox<Event>>,
+    queue: Arc<Mailbox<DiskOp>>,
+    stats: Arc<DiskStats>,
+    snapshot_running: bool,
+}
+
+/// Idle time after which the log prepares for what comes.
+const IDLE: Duration = Duration::from_millis(2);
+
+impl LogThread {
+    fn run(mut self) {
+        if let Err(error) = self.work() {
+            fatal(&error);
+        }
+    }
+
+    fn work(&mut self) -> Result<(), StorageError> {
+        let mut ops = Vec::new();
+        let mut preparing = true;
+        loop {
+            let deadline = preparing.then(|| Instant::now() + IDLE);
+            self.queue.take(&mut ops, deadline);
+            if ops.is_empty() {
+                preparing = self.log.prepare()?;
+                continue;
+            }
+            let mut appended = false;
+            for op in ops.drain(..) {
+                match op {
+                    DiskOp::Append(proposal) => {
+                        self.log.append(proposal.zxid, &proposal.payload)?;
+                        self.roll.appended(proposal.payload.len());
+                        appended = true;
+                    }
+                    DiskOp::Stop => return self.sync(),
+                    op => {
+                        // Order matters: what was appended before is durable before this.
+                        if std::mem::take(&mut appended) {
+                            self.sync()?;
+                        }
+                        self.other(op)?;
+                    }
+                }
+            }
+            if appended {
+                self.sync()?;
+                preparing = true;
+            }
+            self.roll_if_due()?;
+        }
+    }
+
+    fn answer(&self, input: oxkeeper_zab::Input) {
+        self.mailbox.push(Event::Input(Input::Zab(input)));
+    }
+
+    /// Makes what was appended durable, and says so.
+    fn sync(&mut self) -> Result<(), StorageError> {
+        let synced = self.log.sync()?;
+        self.answer(oxkeeper_zab::Input::Flushed(synced.zxid));
+        self.stats.syncs.fetch_add(1, Ordering::Relaxed);
+        self.stats.sync_us.fetch_add(synced.took.as_micros() as u64, Ordering::Relaxed);
+        if self.settings.slow_sync < synced.took {
+            self.stats.slow_syncs.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "fsync-ing the write ahead log took {}ms which will adversely effect operation \
+                 latency. File size is {} bytes. See the ZooKeeper troubleshooting guide",
+                synced.took.as_millis(),
+                self.log.file_len()
+            );
+        }
+        Ok(())
+    }
+
+    fn other(&mut self, op: DiskOp) -> Result<(), StorageError> {
+        use oxkeeper_zab::Input as Z;
+        match op {
+            DiskOp::SaveAcceptedEpoch(epoch) => {
+                self.epochs.save_accepted(epoch)?;
+                self.answer(Z::AcceptedEpochSaved(epoch));
+            }
+            DiskOp::PrepareCurrentEpoch(epoch) => self.epochs.announce_current(epoch)?,
+            DiskOp::SaveCurrentEpoch(epoch) => {
+                self.epochs.save_current(epoch)?;
+                self.answer(Z::CurrentEpochSaved(epoch));
+            }
+            DiskOp::SaveSnapshot => self.save_snapshot()?,
+            DiskOp::Truncate(zxid) => {
+                self.log.roll()?;
+                let limit = self.settings.log.record_limit;
+                oxkeeper_storage::truncate(&self.disk, zxid, limit)?;
+                self.reload()?;
+            }
+            DiskOp::Reload => {
+                self.log.roll()?;
+                self.reload()?;
+            }
+            DiskOp::Publish(finished) => {
+                self.snapshot_running = false;
+                self.publish(finished)?;
+            }
+            DiskOp::Append(_) | DiskOp::Stop => unreachable!("handled by the caller"),
+        }
+        Ok(())
+    }
+
+    /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
+    fn save_snapshot(&mut self) -> Result<(), StorageError> {
+        let zxid = self.shared.state.read().last_zxid();
+        let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
+        self.publish(finished)?;
+        if self.log.appended() != zxid {
+            // The log belongs to another history now: nothing in it may ever be replayed on top of
+            // an older snapshot.
+            oxkeeper_storage::discard_logs(&self.disk)?;
+            self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), zxid);
+        }
+        self.answer(oxkeeper_zab::Input::SnapshotSaved);
+        Ok(())
+    }
+
+    fn publish(&self, finished: snapshots::Finished) -> Result<(), StorageError> {
+        let zxid = finished.publish()?;
+        *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
+        Ok(())
+    }
+
+    fn reload(&mut self) -> Result<(), StorageError> {
+        let loaded = load_state(&self.disk, &self.settings.load)?;
+        let last = loaded.history.last_zxid;
+        self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
+        let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
+        self.mailbox.push(Event::Input(input));
+        Ok(())
+    }
+
+    fn roll_if_due(&mut self) -> Result<(), StorageError> {
+        let decision = self.roll.decide(self.log.file_len());
+        if decision == Roll::No {
+            return Ok(());
+        }
+        self.log.roll()?;
+        if decision == Roll::LogAndSnapshot {
+            self.roll.rolled([crate::random(), crate::random()]);
+            if !self.snapshot_running {
+                self.snapshot_running = true;
+                self.start_snapshot();
+            }
+        }
+        Ok(())
+    }
+
+    fn start_snapshot(&mut self) {
+        let (disk, shared) = (self.disk.clone(), self.shared.clone());
+        let (settings, queue) = (self.settings.snapshot.clone(), self.queue.clone());
+        let pace = Some(settings.pace);
+        let take = move || match snapshots::write(&disk, &shared, &settings, pace) {
+            // Named by the log thread, behind everything that the snapshot may contain.
+            Ok(finished) => queue.push(DiskOp::Publish(finished)),
+            Err(error) => fatal(&error),
+        };
+        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(take) {
+            tracing::warn!(%error, "no thread for a snapshot; the next roll tries again");
+            self.snapshot_running = false;
+        }
+    }
+}
+
+/// Ends the process: its disk can no longer be trusted.
+pub fn fatal(error: &StorageError) -> ! {
+    tracing::error!("Severe unrecoverable error, exiting: {error}");
+    eprintln!("Severe unrecoverable error, exiting: {error}");
+    std::process::exit(error.exit_code())
+}

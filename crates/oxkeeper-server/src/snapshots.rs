@@ -1,0 +1,82 @@
+//! Writing snapshots of a tree that goes on changing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::snapshot::SnapshotDigest;
+use oxkeeper_proto::txn::DIGEST_VERSION;
+use oxkeeper_replica::Shared;
+use oxkeeper_state::Walk;
+use oxkeeper_storage::{
+    CompleteSnapshot, Compression, RealDisk, Sections, SnapshotWriter, StorageError,
+};
+
+/// Nodes looked at, and bytes made, under one hold of the read lock: some ten µs.
+const STEP: (u32, usize) = (256, 32 * 1024);
+/// Bytes between two pauses.
+const CHUNK: usize = 256 * 1024;
+
+/// How snapshots are written.
+#[derive(Clone, Debug)]
+pub struct SnapshotSettings {
+    /// `snapshot.compression.method`.
+    pub compression: Compression,
+    /// `serializeLastProcessedZxid.enabled`.
+    pub last_zxid_section: bool,
+    /// Pause after each 256 KiB of a snapshot that nobody waits for: leaves disk and processor to the
+    /// writes that go on.
+    pub pace: Duration,
+}
+
+/// A snapshot that is durable but not visible yet.
+pub struct Finished(CompleteSnapshot<RealDisk>);
+
+impl std::fmt::Debug for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "snapshot of {}", self.0.zxid())
+    }
+}
+
+impl Finished {
+    /// Gives it its name; see [`CompleteSnapshot::publish`].
+    pub fn publish(self) -> Result<Zxid, StorageError> {
+        let zxid = self.0.zxid();
+        let name = self.0.publish()?;
+        tracing::info!("Snapshotting: {zxid} to {name}");
+        Ok(zxid)
+    }
+}
+
+/// Writes a snapshot of the state in `shared`, in small steps. `pace`: pause between chunks.
+pub fn write(
+    disk: &RealDisk,
+    shared: &Arc<Shared>,
+    settings: &SnapshotSettings,
+    pace: Option<Duration>,
+) -> Result<Finished, StorageError> {
+    let mut walk = Walk::begin(&shared.state.read());
+    let mut writer = SnapshotWriter::create(disk.clone(), walk.zxid(), settings.compression)?;
+    let mut chunk = Vec::with_capacity(CHUNK + STEP.1);
+    walk.put_tables(&mut chunk);
+    let mut done = false;
+    while !done {
+        while !done && chunk.len() < CHUNK {
+            done = walk.step(&shared.state.read(), STEP.0, STEP.1, &mut chunk);
+        }
+        writer.write(&chunk)?;
+        chunk.clear();
+        if let Some(pause) = pace.filter(|pause| !done && !pause.is_zero()) {
+            std::thread::sleep(pause);
+        }
+    }
+    let end = walk.finish(&shared.state.read());
+    let digest = end.digest.map(|(zxid, tree)| SnapshotDigest {
+        zxid,
+        version: DIGEST_VERSION,
+        tree: tree as i64,
+    });
+    // Never the last zxid alone: no Apache server could read that.
+    let last_zxid = (settings.last_zxid_section && digest.is_some()).then_some(end.last_zxid);
+    Ok(Finished(writer.complete(&Sections { digest, last_zxid })?))
+}

@@ -1,0 +1,124 @@
+//! acceptedEpoch and currentEpoch. Source: `docs/spec/storage-formats.md` 10.1.
+
+use oxkeeper_proto::{Epoch, Zxid};
+
+use crate::disk::{Disk, DiskFile, Place, read_small, write_atomically};
+use crate::error::{EpochProblem, StorageError};
+
+const ACCEPTED: &str = "acceptedEpoch";
+const CURRENT: &str = "currentEpoch";
+/// Left by a crash between writing currentEpoch and renaming it.
+const CURRENT_TMP: &str = "currentEpoch.tmp";
+/// Longer files hold no number.
+const LIMIT: usize = 64;
+
+/// The two epochs of an ensemble member. `current <= accepted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    /// Newest epoch that this server promised to take part in.
+    pub accepted: Epoch,
+    /// Newest epoch whose history this server has taken over.
+    pub current: Epoch,
+}
+
+/// The files. Each save is durable when it returns.
+#[derive(Clone, Debug)]
+pub struct EpochFiles<D: Disk> {
+    disk: D,
+}
+
+impl<D: Disk> EpochFiles<D> {
+    /// The files of `disk`; touches nothing.
+    pub fn new(disk: D) -> Self {
+        EpochFiles { disk }
+    }
+
+    /// Reads both at a start, after the history was loaded up to `last`. Missing files are written
+    /// with the epoch of `last`. Files that contradict the history or each other are an error: a
+    /// server that forgot an epoch could follow an old leader.
+    pub fn load(&self, last: Zxid) -> Result<Epochs, StorageError> {
+        // A database that was never synced has zxid -1 and no epoch yet.
+        let of_history = last.max(Zxid::ZERO).epoch();
+        let current = match self.read(CURRENT)? {
+            None => {
+                self.save_current(of_history)?;
+                of_history
+            }
+            Some(current) if current < of_history => self.take_over_temporary(current, last)?,
+            Some(current) => current,
+        };
+        let accepted = match self.read(ACCEPTED)? {
+            None => {
+                // Apache takes the history's epoch here, and then refuses it if currentEpoch says
+                // more; what this server is in, it has accepted.
+                let accepted = of_history.max(current);
+                self.save_accepted(accepted)?;
+                accepted
+            }
+            Some(accepted) => accepted,
+        };
+        if accepted < current {
+            return Err(self.problem(
+                ACCEPTED,
+                EpochProblem::AcceptedBehindCurrent { accepted, current },
+            ));
+        }
+        Ok(Epochs { accepted, current })
+    }
+
+    /// Before ACKEPOCH is sent, and at a leader when its quorum has reported.
+    pub fn save_accepted(&self, epoch: Epoch) -> Result<(), StorageError> {
+        self.save(ACCEPTED, epoch)
+    }
+
+    /// Before NEWLEADER is acknowledged and after the history is durable, and at a leader when the
+    /// epoch acknowledgements are complete.
+    pub fn save_current(&self, epoch: Epoch) -> Result<(), StorageError> {
+        self.save(CURRENT, epoch)
+    }
+
+    /// Writes the epoch whose history is about to be logged beside currentEpoch. A crash before
+    /// [`Self::save_current`] leaves it there, and [`Self::load`] takes it over.
+    pub fn announce_current(&self, epoch: Epoch) -> Result<(), StorageError> {
+        let file = self.disk.create(Place::Snapshots, CURRENT_TMP)?;
+        file.write_at(epoch.to_string().as_bytes(), 0)?;
+        file.sync()?;
+        Ok(self.disk.sync_dir(Place::Snapshots)?)
+    }
+
+    fn save(&self, name: &str, epoch: Epoch) -> Result<(), StorageError> {
+        let text = epoch.to_string();
+        Ok(write_atomically(&self.disk, Place::Snapshots, name, text.as_bytes())?)
+    }
+
+    fn take_over_temporary(&self, current: Epoch, last: Zxid) -> Result<Epoch, StorageError> {
+        match self.read(CURRENT_TMP) {
+            Ok(Some(epoch)) if last.epoch() <= epoch => {
+                self.save_current(epoch)?;
+                Ok(epoch)
+            }
+            _ => Err(self.problem(CURRENT, EpochProblem::BehindHistory { current, last })),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Epoch>, StorageError> {
+        let bytes = match read_small(&self.disk, Place::Snapshots, name, LIMIT) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let text = String::from_utf8_lossy(line);
+        match text.trim_end_matches('\r').parse() {
+            Ok(epoch) => Ok(Some(epoch)),
+            Err(_) => {
+                let found = text.chars().take(20).collect();
+                Err(self.problem(name, EpochProblem::NotANumber { found }))
+            }
+        }
+    }
+
+    fn problem(&self, name: &str, problem: EpochProblem) -> StorageError {
+        StorageError::Epoch { file: self.disk.path(Place::Snapshots, name), problem }
+    }
+}

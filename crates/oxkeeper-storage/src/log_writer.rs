@@ -1,0 +1,282 @@
+//! The transaction log of a running server: every proposal it has accepted, in zxid order.
+//!
+//! `append` only buffers; a proposal is durable once `sync` has returned a zxid at or above its own.
+//! A process never appends to a file that it found: the first record opens `log.<its zxid>`.
+//!
+//! A new file is prepared under a temporary name, header and zeros on disk, and renamed when its
+//! first record comes. So no crash can leave a log without its header, which Apache cannot start
+//! on, nor an empty one.
+//!
+//! Zeros are written ahead of the records, in small steps: a sync then overwrites bytes that the
+//! file system has allocated already and needs no journal commit; and no append waits for the 64
+//! MiB that Apache reserves at once.
+
+use std::time::Duration;
+
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::txn::payload_zxid;
+
+use crate::disk::{Disk, DiskError, DiskFile, Place};
+use crate::error::StorageError;
+use crate::log_file::{BATCH_LIMIT, DEFAULT_RECORD_LIMIT, HEADER, RECORD_OVERHEAD, put_record};
+use crate::names;
+
+/// Zeros are written ahead in steps of this size: a step costs less than half a millisecond more
+/// than a sync without one, 4 MiB at once ten.
+const STEP: u64 = 256 << 10;
+/// How far ahead [`TxnLog::prepare`] goes while nobody waits.
+const AHEAD: u64 = 4 << 20;
+/// Name of a file that is being prepared.
+const SPARE: &str = "tmp-next-log";
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// `preAllocSize` in KiB: upper bound of the zeros written ahead; <= 0: none.
+    pub preallocate_kib: i64,
+    /// `forceSync`: false acknowledges without a sync, and loses data on a crash.
+    pub force_sync: bool,
+    /// Longest payload accepted, in bytes; what readers accept.
+    pub record_limit: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        LogOptions {
+            preallocate_kib: 65536,
+            force_sync: true,
+            record_limit: DEFAULT_RECORD_LIMIT,
+        }
+    }
+}
+
+/// What a [`TxnLog::sync`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// Everything up to this zxid is durable. The zxid the log was opened with, if nothing was
+    /// appended since.
+    pub zxid: Zxid,
+    /// Records of this batch.
+    pub records: usize,
+    /// Bytes of this batch, without zeros.
+    pub bytes: usize,
+    /// How long the disk took for fdatasync alone, for `fsync.warningthresholdms`.
+    pub took: Duration,
+}
+
+/// The log of one server process.
+pub struct TxnLog<D: Disk> {
+    disk: D,
+    options: LogOptions,
+    file: Option<Open<D::File>>,
+    spare: Option<Open<D::File>>,
+    /// Records not yet written, encoded.
+    batch: Vec<u8>,
+    /// Ends in `batch` of the parts that are written and synced one by one; the last part is open.
+    parts: Vec<usize>,
+    batch_records: usize,
+    /// First zxid in `batch`; names a new file.
+    batch_first: Zxid,
+    appended: Zxid,
+    synced: Zxid,
+    /// The first failure. Whatever the disk holds after it is unknown, so nothing is tried again.
+    poisoned: Option<StorageError>,
+}
+
+struct Open<F> {
+    file: F,
+    /// Where the next record goes.
+    position: u64,
+    /// Zeros are written up to here.
+    zeroed: u64,
+}
+
+impl<D: Disk> TxnLog<D> {
+    /// A log whose history so far ends with `last` (from [`load`](crate::load::load), a snapshot
+    /// received, or a cut). Touches nothing.
+    pub fn new(disk: D, options: LogOptions, last: Zxid) -> Self {
+        TxnLog {
+            disk,
+            options,
+            file: None,
+            spare: None,
+            batch: Vec::new(),
+            parts: Vec::new(),
+            batch_records: 0,
+            batch_first: last,
+            appended: last,
+            synced: last,
+            poisoned: None,
+        }
+    }
+
+    /// The last zxid appended, durable or not.
+    pub fn appended(&self) -> Zxid {
+        self.appended
+    }
+
+    /// The last durable zxid. Never above [`TxnLog::appended`].
+    pub fn synced(&self) -> Zxid {
+        self.synced
+    }
+
+    /// Bytes of records (and header) in the present file, for [`RollPolicy`](crate::RollPolicy).
+    pub fn file_len(&self) -> u64 {
+        self.file.as_ref().map_or(0, |open| open.position)
+    }
+
+    /// Queues a payload. Refused, and nothing changed, if the log would get a hole, go backwards,
+    /// or have a record that no reader accepts.
+    pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> Result<(), StorageError> {
+        self.check_poison()?;
+        if payload.len() > self.options.record_limit {
+            let limit = self.options.record_limit;
+            let reason = format!("{} bytes are more than the {limit} of the limit", payload.len());
+            return Err(StorageError::BadRecord { zxid, reason });
+        }
+        match payload_zxid(payload) {
+            Ok(inside) if inside == zxid => {}
+            Ok(inside) => {
+                let reason = format!("the transaction's own header says {inside}");
+                return Err(StorageError::BadRecord { zxid, reason });
+            }
+            Err(error) => {
+                return Err(StorageError::BadRecord { zxid, reason: error.to_string() });
+            }
+        }
+        if !follows(self.appended, zxid) {
+            return Err(StorageError::OutOfOrder { offered: zxid, previous: self.appended });
+        }
+        if self.batch.is_empty() {
+            self.batch_first = zxid;
+        }
+        let part = self.batch.len() - self.parts.last().copied().unwrap_or(0);
+        if part > 0 && part + payload.len() + RECORD_OVERHEAD > BATCH_LIMIT {
+            self.parts.push(self.batch.len());
+        }
+        put_record(&mut self.batch, payload);
+        self.batch_records += 1;
+        self.appended = zxid;
+        Ok(())
+    }
+
+    /// Writes all that is queued, in one call (one per 4 MiB), and makes it durable.
+    ///
+    /// After a failure the log is dead: this and every later call returns that failure.
+    pub fn sync(&mut self) -> Result<Synced, StorageError> {
+        self.check_poison()?;
+        let (records, bytes) = (self.batch_records, self.batch.len());
+        let mut took = Duration::ZERO;
+        if records > 0 {
+            took = self.write_batch().map_err(|error| self.poison(error))?;
+            self.batch.clear();
+            self.parts.clear();
+            self.batch_records = 0;
+            self.synced = self.appended;
+        }
+        Ok(Synced { zxid: self.synced, records, bytes, took })
+    }
+
+    /// Does a little of the work that the next syncs would have to do: prepares a file, or writes
+    /// zeros ahead. For moments when nothing is queued; returns false when there is nothing to do.
+    pub fn prepare(&mut self) -> Result<bool, StorageError> {
+        self.check_poison()?;
+        self.prepare_step().map_err(|error| self.poison(error))
+    }
+
+    /// Ends the present file, after a sync of what is queued. The next record opens a new one.
+    pub fn roll(&mut self) -> Result<Synced, StorageError> {
+        let synced = self.sync()?;
+        self.file = None;
+        Ok(synced)
+    }
+
+    fn check_poison(&self) -> Result<(), StorageError> {
+        self.poisoned.clone().map_or(Ok(()), Err)
+    }
+
+    fn poison(&mut self, error: DiskError) -> StorageError {
+        let error = StorageError::from(error);
+        self.poisoned = Some(error.clone());
+        error
+    }
+
+    /// Bytes written ahead in one step; 0 if the setting says none.
+    fn step(&self) -> u64 {
+        u64::try_from(self.options.preallocate_kib).unwrap_or(0).saturating_mul(1024).min(STEP)
+    }
+
+    fn write_batch(&mut self) -> Result<Duration, DiskError> {
+        let mut open = match self.file.take() {
+            Some(open) => open,
+            None => self.begin_file()?,
+        };
+        let step = self.step();
+        let mut took = Duration::ZERO;
+        let (mut start, len) = (0, self.batch.len());
+        self.parts.push(len);
+        for end in std::mem::take(&mut self.parts) {
+            let new_position = open.position + (end - start) as u64;
+            // The last part takes its zeros along in the same write.
+            if end == len && step > 0 && new_position > open.zeroed {
+                let zeroed = new_position.next_multiple_of(step);
+                self.batch.resize(end + (zeroed - new_position) as usize, 0);
+                open.zeroed = zeroed;
+                open.file.write_at(&self.batch[start..], open.position)?;
+            } else {
+                open.file.write_at(&self.batch[start..end], open.position)?;
+            }
+            if self.options.force_sync {
+                took += open.file.sync()?;
+            }
+            (open.position, start) = (new_position, end);
+        }
+        self.file = Some(open);
+        Ok(took)
+    }
+
+    /// The prepared file under its real name.
+    fn begin_file(&mut self) -> Result<Open<D::File>, DiskError> {
+        let open = match self.spare.take() {
+            Some(open) => open,
+            None => self.make_spare()?,
+        };
+        self.disk.rename(Place::Logs, SPARE, &names::log(self.batch_first))?;
+        self.disk.sync_dir(Place::Logs)?;
+        Ok(open)
+    }
+
+    fn make_spare(&self) -> Result<Open<D::File>, DiskError> {
+        let file = self.disk.create(Place::Logs, SPARE)?;
+        let mut bytes = HEADER.to_vec();
+        bytes.resize(HEADER.len().max(self.step() as usize), 0);
+        file.write_at(&bytes, 0)?;
+        file.sync()?;
+        Ok(Open { file, position: HEADER.len() as u64, zeroed: bytes.len() as u64 })
+    }
+
+    fn prepare_step(&mut self) -> Result<bool, DiskError> {
+        let step = self.step();
+        let ahead = AHEAD.min(u64::try_from(self.options.preallocate_kib).unwrap_or(0) << 10);
+        match &mut self.file {
+            None if self.spare.is_none() => self.spare = Some(self.make_spare()?),
+            Some(open) if step > 0 && open.zeroed < open.position + ahead => {
+                open.file.write_at(&vec![0; step as usize], open.zeroed.max(open.position))?;
+                open.zeroed = open.zeroed.max(open.position) + step;
+                open.file.sync()?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a record `next` may stand behind `previous`: the next of its epoch, or the first of a
+/// later one. Anything else is a hole that no start would survive (ZOOKEEPER-3642, 4925).
+pub fn follows(previous: Zxid, next: Zxid) -> bool {
+    if previous.epoch() == next.epoch() {
+        previous.0.checked_add(1) == Some(next.0)
+    } else {
+        previous < next && next.counter() == 1
+    }
+}
