@@ -9,12 +9,35 @@ use oxkeeper_proto::{Acl, Stat};
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     /// `op` 1, 15, 19 or 21.
-    Create { op: i32, path: String, data: Option<Vec<u8>>, acl: Acls, flags: i32, ttl: i64 },
-    Delete { path: String, version: i32 },
-    SetData { path: String, data: Option<Vec<u8>>, version: i32 },
-    SetAcl { path: String, acl: Acls, version: i32 },
-    Check { path: String, version: i32 },
-    Reap { path: String },
+    Create {
+        op: i32,
+        path: String,
+        data: Option<Vec<u8>>,
+        acl: Acls,
+        flags: i32,
+        ttl: i64,
+    },
+    Delete {
+        path: String,
+        version: i32,
+    },
+    SetData {
+        path: String,
+        data: Option<Vec<u8>>,
+        version: i32,
+    },
+    SetAcl {
+        path: String,
+        acl: Acls,
+        version: i32,
+    },
+    Check {
+        path: String,
+        version: i32,
+    },
+    Reap {
+        path: String,
+    },
     Multi(Vec<Op>),
     OpenSession,
     CloseSession,

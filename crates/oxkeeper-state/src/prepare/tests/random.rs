@@ -43,9 +43,9 @@ fn path(rng: &mut Rng) -> String {
         return rng.pick(&odd).to_owned();
     }
     let mut path = String::new();
-    for _ in 0..=rng.below(3) {
+    for _ in 0..=rng.pick(&[0, 0, 1, 1, 1, 2]) {
         path.push('/');
-        path.push_str(rng.pick(&["a", "b", "c"]));
+        path.push_str(rng.pick(&["a", "b", "c", "d"]));
     }
     path
 }
@@ -68,7 +68,12 @@ fn data(rng: &mut Rng) -> Option<Vec<u8>> {
 }
 
 fn acls(rng: &mut Rng) -> Acls {
-    rng.pick(&[Acls::Open, Acls::Open, Acls::Open, Acls::Open, Acls::Mine, Acls::Read, Acls::None])
+    match rng.below(24) {
+        0 => Acls::None,
+        1 => Acls::Read,
+        2 | 3 => Acls::Mine,
+        _ => Acls::Open,
+    }
 }
 
 fn create_op(rng: &mut Rng) -> Op {
@@ -87,7 +92,7 @@ fn create_op(rng: &mut Rng) -> Op {
 }
 
 fn part(rng: &mut Rng, model: &Model) -> Op {
-    let version = rng.pick(&[-1, -1, -1, 0, 1, 2]);
+    let version = rng.pick(&[-1, -1, -1, -1, -1, -1, 0, 1]);
     match rng.below(10) {
         0..5 => create_op(rng),
         5..7 => Op::Delete { path: known_path(rng, model), version },
@@ -98,12 +103,12 @@ fn part(rng: &mut Rng, model: &Model) -> Op {
 
 fn request(rng: &mut Rng, model: &Model) -> Op {
     match rng.below(20) {
-        0..12 => match part(rng, model) {
+        0..11 => match part(rng, model) {
             // Alone it is no request.
             Op::Check { .. } => Op::OpenSession,
             op => op,
         },
-        12..16 => Op::Multi((0..rng.below(5)).map(|_| part(rng, model)).collect()),
+        11..16 => Op::Multi((0..rng.below(5)).map(|_| part(rng, model)).collect()),
         16 => {
             Op::SetAcl { path: known_path(rng, model), acl: acls(rng), version: rng.pick(&[-1, 0]) }
         }
@@ -124,10 +129,9 @@ fn encode(op: &Op) -> (OpCode, Vec<u8>) {
         Op::Create { op: 21, path, flags, ttl, .. } => {
             (OpCode::CreateTtl, create_ttl(path, *flags, *ttl))
         }
-        Op::Create { op, path, data, acl, flags, .. } => (
-            OpCode::from_code(*op).unwrap(),
-            create_with(path, data.as_deref(), list(acl), *flags),
-        ),
+        Op::Create { op, path, data, acl, flags, .. } => {
+            (OpCode::from_code(*op).unwrap(), create_with(path, data.as_deref(), list(acl), *flags))
+        }
         Op::Delete { path, version } => (OpCode::Delete, delete(path, *version)),
         Op::SetData { path, data, version } => {
             (OpCode::SetData, set_data(path, data.as_deref(), *version))
@@ -208,7 +212,7 @@ impl Run {
             }
             Prepared::Refused(_) => assert_eq!(expected, Done::Dropped, "{op:?}"),
         }
-        if matches!(op, Op::CloseSession) && self.rng.below(4) > 0 {
+        if matches!(op, Op::CloseSession) && self.rng.below(16) > 0 {
             self.sessions[slot] = self.world.zxid << 8 | slot as i64;
         }
     }

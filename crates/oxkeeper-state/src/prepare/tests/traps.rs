@@ -129,9 +129,8 @@ fn trap_06_sequence_numbers_count_every_create_and_never_go_back() {
     let mut world = World::new();
     world.make("/q");
     world.make("/q/plain");
-    let next = |world: &mut World, path| {
-        created_path(world.run(OpCode::Create, &create(path, None, 2)))
-    };
+    let next =
+        |world: &mut World, path| created_path(world.run(OpCode::Create, &create(path, None, 2)));
     assert_eq!(next(&mut world, "/q/n-"), "/q/n-0000000001");
     world.run(OpCode::Delete, &delete("/q/n-0000000001", -1));
     assert_eq!(next(&mut world, "/q/n-"), "/q/n-0000000002");
@@ -380,11 +379,8 @@ fn trap_27_duplicate_acl_entries_are_stored_once() {
 #[test]
 fn a_null_acl_id_fails_with_a_zxid() {
     let mut world = World::new();
-    let null = oxkeeper_proto::client::AclEntry {
-        perms: 31,
-        scheme: Some("digest".into()),
-        id: None,
-    };
+    let null =
+        oxkeeper_proto::client::AclEntry { perms: 31, scheme: Some("digest".into()), id: None };
     let body = create_with("/a", None, Some(vec![null]), 0);
     assert_eq!(world.run(OpCode::Create, &body), failed(ErrorCode::MarshallingError));
     assert_eq!(world.zxid, 1);
@@ -424,10 +420,7 @@ fn trap_38_a_length_inside_the_body_that_is_too_large_is_refused_with_minus_5() 
     let mut world = World::new();
     let mut body = create("/a", Some(b"data"), 0);
     body[..4].copy_from_slice(&0x7fff_0000i32.to_be_bytes());
-    assert_eq!(
-        world.prepare(SESSION, 1, &body),
-        Prepared::Refused(ErrorCode::MarshallingError)
-    );
+    assert_eq!(world.prepare(SESSION, 1, &body), Prepared::Refused(ErrorCode::MarshallingError));
 }
 
 #[test]
