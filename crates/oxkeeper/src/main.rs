@@ -1,24 +1,18 @@
 //! The one binary: server, ensemble, shell, bench, ready, version.
 
 mod bench;
+mod cli;
+mod ensemble;
 mod failure;
+mod four_letter;
+mod port_owner;
+mod ready;
+mod server_cmd;
 mod servers;
+mod shell;
+mod time;
 mod wire;
 
-use clap::Parser;
-
-#[derive(Parser)]
-enum Cli {
-    Bench(bench::BenchArgs),
-}
-
 fn main() -> std::process::ExitCode {
-    let Cli::Bench(args) = Cli::parse();
-    match bench::run(args) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            failure.code.into()
-        }
-    }
+    cli::main()
 }

@@ -1,5 +1,5 @@
 //! One client connection as raw frames: a whole batch out in one write, a whole batch in with one
-//! read. The bench and the few shell operations that the client crate lacks stand on it.
+//! read. The bench stands on it.
 //!
 //! Source: `docs/spec/client-protocol.md` 1.1 (frames), 2.4 and 2.5 (handshake).
 
@@ -35,8 +35,6 @@ pub struct Login {
     pub session: i64,
     /// Its password.
     pub password: [u8; 16],
-    /// Negotiated session timeout in ms.
-    pub timeout_ms: i32,
 }
 
 /// Why no session came to be.
@@ -94,11 +92,7 @@ impl Wire {
         if response.timeout_ms <= 0 {
             return Err(OpenError::Expired);
         }
-        let login = Login {
-            session: response.session,
-            password: response.password,
-            timeout_ms: response.timeout_ms,
-        };
+        let login = Login { session: response.session, password: response.password };
         Ok((wire, login))
     }
 

@@ -219,11 +219,11 @@ mod tests {
         a.record(Kind::Write, 1000, 5_000_000);
         a.error("ConnectionLoss", 2);
         let mut b = Results::default();
-        b.record(Kind::Write, 3000, 9_000_000);
+        b.record(Kind::Write, 2000, 9_000_000);
         b.error("ConnectionLoss", 1);
         a.merge(b);
         let (kind, histogram) = a.latencies().next().unwrap();
-        assert_eq!((kind, histogram.len(), histogram.max()), (Kind::Write, 2, 3000));
+        assert_eq!((kind, histogram.len(), histogram.max()), (Kind::Write, 2, 2000));
         assert_eq!(a.errors["ConnectionLoss"], 3);
         assert_eq!(a.longest_gap(5, 9), (4, 5));
     }

@@ -26,7 +26,7 @@ use self::measure::{Kind, Results};
 use self::report::{Report, Window};
 use self::thread::{Control, Thread};
 use crate::failure::Failure;
-use crate::servers;
+use crate::{servers, time};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -104,16 +104,16 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = znodes)]
     znodes: u64,
     /// How long to measure: 10s, 500ms, 2m; 0s only makes the znodes (with --keep)
-    #[arg(long, short, default_value = "10s", value_name = "TIME", value_parser = time)]
+    #[arg(long, short, default_value = "10s", value_name = "TIME", value_parser = time::parse)]
     duration: Duration,
     /// How long to run before measuring
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = time::parse)]
     warmup: Duration,
     /// A request or handshake without answer for this long costs the connection
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = time::parse)]
     timeout: Duration,
     /// Session timeout to ask for
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time::parse)]
     session_timeout: Duration,
     /// Threads that carry the connections
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive)]
@@ -436,25 +436,6 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// A time such as 10s, 500ms, 2m, or bare seconds.
-fn time(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("unknown unit '{unit}': use ms, s, m or h")),
-    };
-    let number: f64 = number.parse().map_err(|_| "write it as 10s, 500ms or 2m".to_owned())?;
-    let seconds = number * factor;
-    if seconds > 30.0 * 86400.0 {
-        return Err("longer than 30 days".to_owned());
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -479,17 +460,6 @@ fn znodes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(time("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(time("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(time("3"), Ok(Duration::from_secs(3)));
-        assert_eq!(time("5d").unwrap_err(), "unknown unit 'd': use ms, s, m or h");
-        assert!(time("s").is_err());
-        assert!(time("999999h").is_err());
-    }
 
     #[test]
     fn numbers_are_checked_where_they_are_typed() {
