@@ -60,8 +60,11 @@ fn command(pid: u32) -> String {
     const LONGEST: usize = 160;
     let raw = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline"));
     let words = raw.unwrap_or_default();
-    let words: Vec<_> =
-        words.split(|byte| *byte == 0).map(String::from_utf8_lossy).filter(|w| !w.is_empty()).collect();
+    let words: Vec<_> = words
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy)
+        .filter(|w| !w.is_empty())
+        .collect();
     let line = words.join(" ");
     match line.chars().count() {
         0 => "its command line is not known".to_owned(),

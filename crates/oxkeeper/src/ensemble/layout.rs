@@ -331,8 +331,7 @@ server.2=127.0.0.1:7708:8708
         let path = dir.path().join("server1/zoo.cfg");
         fs::write(&path, "dataDir=x\nclientPort=abc\n").unwrap();
         let text = members(dir.path(), None, None).unwrap_err().to_string();
-        let expected =
-            format!("error: {}: line 2: clientPort 'abc' is no port\n", path.display());
+        let expected = format!("error: {}: line 2: clientPort 'abc' is no port\n", path.display());
         assert!(text.starts_with(&expected), "{text}");
     }
 

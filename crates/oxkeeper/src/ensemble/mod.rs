@@ -98,7 +98,8 @@ fn check_ports(members: &[Member]) -> Result<(), Failure> {
     if !owners.is_empty() {
         let pids: Vec<_> = owners.iter().map(|owner| owner.pid.to_string()).collect();
         let leftover = owners.iter().any(|owner| owner.command.contains("--exit-with-parent"));
-        let whose = if leftover { "another `oxkeeper ensemble`, running or left over; " } else { "" };
+        let whose =
+            if leftover { "another `oxkeeper ensemble`, running or left over; " } else { "" };
         hint = format!("{whose}to stop it: kill {}\n", pids.join(" "));
     }
     hint.push_str("or use other ports, with data of their own: --base-port 12181 --dir other");
@@ -376,15 +377,12 @@ Ctrl-C ends all servers; the next start finds the data again.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         // A high port leaves no room for the election ports: then one server is enough.
-        let member = Member {
-            id: 2,
-            dir: dir.path().to_owned(),
-            client_port: port,
-            peer_ports: None,
-        };
+        let member =
+            Member { id: 2, dir: dir.path().to_owned(), client_port: port, peer_ports: None };
         let text = check_ports(&[member]).unwrap_err().to_string();
         let pid = std::process::id();
-        let expected = format!("error: port {port} (client port of server 2) is in use by pid {pid}: ");
+        let expected =
+            format!("error: port {port} (client port of server 2) is in use by pid {pid}: ");
         assert!(text.starts_with(&expected), "{text}");
         assert!(text.contains(&format!("to stop it: kill {pid}\n")), "{text}");
     }

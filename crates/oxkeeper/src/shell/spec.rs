@@ -116,9 +116,8 @@ pub fn find(name: &str) -> Option<&'static Spec> {
 /// The command that was most likely meant.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    let begins = |spec: &&Spec| {
-        name.len() >= 2 && spec.name.to_ascii_lowercase().starts_with(&name)
-    };
+    let begins =
+        |spec: &&Spec| name.len() >= 2 && spec.name.to_ascii_lowercase().starts_with(&name);
     if let Some(spec) = ALL.iter().find(begins) {
         return Some(spec.name);
     }
@@ -193,7 +192,11 @@ impl Spec {
         let mut text = format!("{}\n\n{}\n", self.usage_line(), self.about);
         for option in self.options {
             let value = option.value.map(|value| format!(" {value}")).unwrap_or_default();
-            text.push_str(&format!("  {:<12}{}\n", format!("-{}{value}", option.letter), option.about));
+            text.push_str(&format!(
+                "  {:<12}{}\n",
+                format!("-{}{value}", option.letter),
+                option.about
+            ));
         }
         text.push_str(&format!("\nExample: {}\n", self.example));
         text
@@ -239,9 +242,10 @@ impl Spec {
         };
         let value = match option.value {
             None => String::new(),
-            Some(name) => words.next().cloned().ok_or_else(|| {
-                format!("-{letter} needs a value: {name}\n{}", self.usage_line())
-            })?,
+            Some(name) => words
+                .next()
+                .cloned()
+                .ok_or_else(|| format!("-{letter} needs a value: {name}\n{}", self.usage_line()))?,
         };
         parsed.options.insert(letter, value);
         Ok(())
