@@ -11,6 +11,10 @@ use oxkeeper_proto::{Encode, ErrorCode};
 
 use crate::auth::{AuthSettings, Provider};
 
+/// Longest encoded list that is accepted after expansion, in bytes. Requests are no longer than this by
+/// default; `auth` entries of a connection with many identities could grow without it.
+pub const MAX_ACL_BYTES: usize = oxkeeper_proto::jute::DEFAULT_MAX_BUFFER;
+
 /// Does `acl` grant at least one of `wanted` (bits of [`perms`]) to someone with these identities?
 /// An empty list grants everything.
 pub fn permits(settings: &AuthSettings, acl: &[Acl], wanted: i32, ids: &[Id]) -> bool {
@@ -106,7 +110,8 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
 /// Checks the list of a create or setACL and expands it to what is stored.
 ///
 /// Exact duplicates go, `auth` becomes one entry per authenticating identity of the requester.
-/// Errors: `InvalidAcl`; `MarshallingError` for a null id where the scheme needs one.
+/// Errors: `InvalidAcl`, also beyond [`MAX_ACL_BYTES`]; `MarshallingError` for a null id where the
+/// scheme needs one.
 pub fn expand(
     settings: &AuthSettings,
     entries: Option<&[AclEntry<'_>]>,
@@ -119,16 +124,27 @@ pub fn expand(
     let mut expanded = Vec::with_capacity(entries.len());
     // Long lists are sorted out by a set; a quadratic scan would let one request stall the server.
     let mut seen = (entries.len() > 16).then(|| hashbrown::HashSet::with_hasher(hasher()));
+    let mut len = 0;
     for (at, entry) in entries.iter().enumerate() {
         let fresh = match &mut seen {
             Some(seen) => seen.insert((entry.perms, &entry.scheme, &entry.id)),
             None => !entries[..at].contains(entry),
         };
         if fresh {
+            let before = expanded.len();
             expand_entry(settings, entry, ids, &mut expanded)?;
+            len += encoded_len(&expanded[before..]);
+            if len > MAX_ACL_BYTES {
+                return Err(ErrorCode::InvalidAcl);
+            }
         }
     }
     Ok(expanded)
+}
+
+/// Bytes of the entries of a list.
+pub(crate) fn encoded_len(acl: &[Acl]) -> usize {
+    acl.iter().map(|entry| 12 + entry.id.scheme.len() + entry.id.id.len()).sum()
 }
 
 fn hasher() -> foldhash::fast::FixedState {
@@ -365,5 +381,14 @@ mod tests {
         assert_eq!(list_for(&[])[1], Acl::new(31, "digest", "u:x"));
         assert_eq!(list_for(&[Id::new("digest", "u:hash")]), acl);
         assert_eq!(list_for(&[Id::new("super", "")]), acl);
+    }
+
+    #[test]
+    fn many_auth_entries_of_many_identities_do_not_grow_without_bound() {
+        let ids: Vec<Id> = (0..1000).map(|n| Id::new("digest", format!("u{n}:hash"))).collect();
+        let list: Vec<_> = (0..1000).map(|bits| entry(bits, "auth", None)).collect();
+        let settings = AuthSettings::default();
+        assert_eq!(expand(&settings, Some(&list), &ids), Err(ErrorCode::InvalidAcl));
+        assert_eq!(expand(&settings, Some(&list[..10]), &ids).unwrap().len(), 10_000);
     }
 }

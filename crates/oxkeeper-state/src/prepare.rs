@@ -153,7 +153,8 @@ impl Prepare {
         let reaping = matches!(operation, Operation::DeleteContainer { .. });
         let settings = &self.settings;
         let overlay = &mut self.overlay;
-        let prepared = Attempt { overlay, state, request, settings, session }.operation(operation);
+        let mut attempt = Attempt { overlay, state, request, settings, session, acl_bytes: 0 };
+        let prepared = attempt.operation(operation);
         match prepared {
             Ok(txn) => Prepared::Txn(self.payload(state, request, txn)),
             Err(code) if reaping => Prepared::Refused(code),

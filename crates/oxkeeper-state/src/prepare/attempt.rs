@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use oxkeeper_proto::client::{AclEntry, perms};
 use oxkeeper_proto::txn::Txn;
-use oxkeeper_proto::{ErrorCode, OpCode, Zxid};
+use oxkeeper_proto::{Acl, ErrorCode, OpCode, Zxid};
 
 use super::overlay::{AclRef, Overlay, Record};
 use super::parse::Operation;
@@ -22,6 +22,8 @@ pub(super) struct Attempt<'a> {
     pub(super) request: &'a WriteRequest<'a>,
     pub(super) settings: &'a PrepareSettings,
     pub(super) session: SessionCheck,
+    /// Bytes of the ACLs expanded so far.
+    pub(super) acl_bytes: usize,
 }
 
 impl Attempt<'_> {
@@ -66,6 +68,17 @@ impl Attempt<'_> {
         };
         let (auth, ids) = (&self.settings.auth, self.request.ids);
         if acl::permits_node(auth, acl, wanted, ids) { Ok(()) } else { Err(ErrorCode::NoAuth) }
+    }
+
+    /// The list to store. All lists of one request together are bounded: a transaction must not be much
+    /// longer than the request it came from.
+    pub(super) fn expand(
+        &mut self,
+        entries: Option<&[AclEntry<'_>]>,
+    ) -> Result<Vec<Acl>, ErrorCode> {
+        let acl = acl::expand(&self.settings.auth, entries, self.request.ids)?;
+        self.acl_bytes += acl::encoded_len(&acl);
+        if self.acl_bytes > acl::MAX_ACL_BYTES { Err(ErrorCode::InvalidAcl) } else { Ok(acl) }
     }
 
     fn delete<'b>(&mut self, path: Cow<'b, str>, version: i32) -> Result<Txn<'b>, ErrorCode> {
@@ -151,7 +164,7 @@ impl Attempt<'_> {
         if !path::is_valid(&path) {
             return Err(ErrorCode::BadArguments);
         }
-        let acl = acl::expand(&self.settings.auth, entries.as_deref(), self.request.ids)?;
+        let acl = self.expand(entries.as_deref())?;
         let node = self.get(&path)?;
         self.permit(&node, perms::ADMIN)?;
         check_version(node.stat.aversion, version)?;

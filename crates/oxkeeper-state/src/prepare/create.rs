@@ -13,7 +13,7 @@ use super::attempt::Attempt;
 use super::overlay::{AclRef, Record};
 use super::parse::Create;
 use crate::owner::MAX_TTL_MS;
-use crate::{OwnerKind, acl, path};
+use crate::{OwnerKind, path};
 
 /// What the flag of a create says.
 struct Flags {
@@ -44,7 +44,7 @@ impl Attempt<'_> {
         let mode = self.mode(&create, &flags)?;
         self.check_session(flags.ephemeral)?;
         let (parent_path, _) = path::split(&create.path).ok_or(ErrorCode::BadArguments)?;
-        let acl = acl::expand(&self.settings.auth, create.acl.as_deref(), self.request.ids)?;
+        let acl = self.expand(create.acl.as_deref())?;
         let parent = self.get(parent_path)?;
         self.permit(&parent, perms::CREATE)?;
         let path = match flags.sequential {
