@@ -241,8 +241,11 @@ impl Shell {
             None => text::parse_acl("world:anyone:cdrwa"),
         };
         // The name of a sequential znode may be empty: the number is its name.
-        text::check_path(if p.has('s') { path.trim_end_matches('/') } else { path })
-            .or_else(|error| if p.has('s') && path == "/" { Ok(()) } else { Err(error) })?;
+        let named = if p.has('s') && path.len() > 1 { path.trim_end_matches('/') } else { path };
+        text::check_path(named)?;
+        if named == "/" {
+            return Err(text::error(&Error::NodeExists, "/"));
+        }
         let client = self.session.client().await?;
         let mut options = mode.with_acls(Acls::new(&acl));
         if let Some(ttl) = ttl {

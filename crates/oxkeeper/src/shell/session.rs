@@ -41,8 +41,11 @@ impl Printer {
         }
         let shown = text::event(event);
         match &self.editor {
-            // An editor that is swamped loses notifications rather than stop the session.
-            Some(editor) => drop(editor.try_send(shown)),
+            // Line by line: the terminal is in raw mode, where a line feed does not return. An
+            // editor that is swamped loses notifications rather than stop the session.
+            Some(editor) => {
+                let _ = shown.lines().try_for_each(|line| editor.try_send(line.to_owned()));
+            }
             None => print(&shown),
         }
     }
