@@ -96,6 +96,10 @@ impl IpRange {
 
 fn parse_ip(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
+        // Groups only: the reference knows no dotted quad at the end.
+        if text.contains('.') {
+            return None;
+        }
         return text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }
     // Unlike the standard parser, the reference accepts leading zeros (decimal).
@@ -320,6 +324,9 @@ mod tests {
             ("ip", "10.0.0.256"),
             ("ip", "10.0.0.1/33"),
             ("ip", "::1/129"),
+            ("ip", "::ffff:10.0.0.1"),
+            ("ip", "fe80::1%eth0"),
+            ("digest", "::b"),
             ("ip", "10.0.0.1/"),
             ("sasl", "a"),
             ("super", ""),
@@ -337,6 +344,8 @@ mod tests {
             ("world", "anyone"),
             ("digest", "a:b"),
             ("digest", ":b"),
+            ("digest", "a:b:"),
+            ("ip", "10.0.0.01"),
             ("ip", "10.0.0.1"),
             ("ip", "10.0.0.0/8"),
             ("ip", "fe80::/10"),

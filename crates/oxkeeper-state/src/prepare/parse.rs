@@ -115,17 +115,26 @@ fn parse_multi<'a>(r: &mut Reader<'a>) -> Option<Operation<'a>> {
         if header.done {
             return Some(Operation::Multi(parts));
         }
-        let part = parse_part(r, OpCode::from_code(header.kind)?)?.ok()?;
-        if let Operation::Create(create) = &part {
-            // Only createTTL may carry a time to live, and its flag is checked like that of any other
-            // operation; with the other creates a bad flag spoils the whole request.
-            let known = if create.op == OpCode::CreateTtl { i32::MIN..=i32::MAX } else { 0..=4 };
-            if !known.contains(&create.flags) {
-                return None;
-            }
+        let mut part = parse_part(r, OpCode::from_code(header.kind)?)?.ok()?;
+        if let Operation::Create(create) = &mut part {
+            settle_in_multi(create)?;
         }
         parts.push(part);
     }
+}
+
+/// Inside a multi the reference takes flags differently than outside (as tried with 3.9.5): flag 4 makes a
+/// container of any create; createTTL with a flag that is not about a time to live is a plain create; and
+/// a flag that is unknown or of a TTL spoils the whole request (`None`), except in createTTL.
+fn settle_in_multi(create: &mut Create<'_>) -> Option<()> {
+    match (create.op, create.flags) {
+        (OpCode::CreateTtl, 5 | 6) => {}
+        (_, 4) => (create.op, create.ttl_ms) = (OpCode::CreateContainer, -1),
+        (OpCode::CreateTtl, _) => (create.op, create.ttl_ms) = (OpCode::Create, -1),
+        (_, 0..=3) => {}
+        _ => return None,
+    }
+    Some(())
 }
 
 fn parse_reconfig<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {

@@ -140,10 +140,10 @@ fn the_end_of_a_connection_takes_its_watches_along() {
     let mut table = WatchTable::default();
     for n in 0..1000 {
         table.add(1, &[], &format!("/{n}"), Modes::DATA);
-        table.add(2, &[], &format!("/{n}"), Modes::CHILD);
+        table.add(2, &[], &format!("/{n}"), Modes::CHILD | Modes::RECURSIVE);
     }
     table.unregister(1);
-    assert_eq!(table.watch_count(), 1000);
+    assert_eq!((table.watch_count(), table.recursive), (2000, 1000));
     table.unregister(2);
     assert!(table.is_empty());
     assert_eq!((table.paths.len(), table.watchers.len(), table.pairs.len()), (0, 0, 0));

@@ -357,7 +357,7 @@ impl Model {
         let copy = self.clone();
         let mut done = Vec::new();
         for (index, op) in ops.iter().enumerate() {
-            match self.one(who, op) {
+            match self.one(who, &in_multi(op)) {
                 Ok(one) => done.push(one),
                 Err(code) => {
                     *self = copy;
@@ -400,6 +400,24 @@ impl Model {
         self.nodes.remove(path);
         self.nodes.get_mut(parent_of(path)).unwrap().pzxid = zxid;
     }
+}
+
+/// What an operation means inside a multi: there it is the flag that makes a container, and that tells
+/// whether a createTTL is one.
+fn in_multi(op: &Op) -> Op {
+    let mut op = op.clone();
+    if let Op::Create { op, flags, ttl, .. } = &mut op {
+        *op = match (*op, *flags) {
+            (_, 4) => 19,
+            (21, 5 | 6) => 21,
+            (21, _) => 1,
+            (op, _) => op,
+        };
+        if *op != 21 {
+            *ttl = -1;
+        }
+    }
+    op
 }
 
 fn expand(who: &Who<'_>, acl: Acls) -> Result<Vec<Acl>, i32> {

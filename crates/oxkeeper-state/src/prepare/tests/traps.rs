@@ -508,6 +508,24 @@ fn a_multi_that_holds_what_it_must_not_fails_as_a_whole_and_uses_a_zxid() {
 }
 
 #[test]
+fn inside_a_multi_it_is_the_flag_that_makes_a_container_and_no_ttl_flag_no_ttl() {
+    let mut world = World::new();
+    let body = multi(&[
+        (OpCode::Create, create("/a", None, 4)),
+        (OpCode::Create2, create("/b", None, 4)),
+        (OpCode::CreateContainer, create("/c", None, 0)),
+        (OpCode::CreateTtl, create_ttl("/d", 0, 10)),
+        (OpCode::CreateTtl, create_ttl("/e", 4, 10)),
+    ]);
+    assert!(matches!(world.run(OpCode::Multi, &body), Outcome::Multi(_)));
+    let mut containers: Vec<_> =
+        world.state.containers().map(|node| world.state.tree.path(node)).collect();
+    containers.sort();
+    assert_eq!(containers, ["/a", "/b", "/c", "/e"]);
+    assert_eq!(world.state.ttl_nodes().len(), 0);
+}
+
+#[test]
 fn reconfig_is_disabled_with_a_zxid() {
     let mut world = World::new();
     let mut body = vec![0xff; 12];
