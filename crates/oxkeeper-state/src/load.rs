@@ -8,7 +8,11 @@ use oxkeeper_proto::{Acl, SessionId, Zxid};
 use crate::apply::split_path;
 use crate::digest::node_digest;
 use crate::state::{Options, State, Trust};
-use crate::tree::{NewNode, NodeId, Tree};
+use crate::tree::{AddedTwice, NewNode, NodeId, Tree};
+
+fn added_twice(tree: &Tree, twice: AddedTwice) -> String {
+    format!("node {:?} of the snapshot is there twice", tree.path(twice.0))
+}
 
 /// Receives the body of a snapshot; [`StateLoader::finish`] gives the state.
 #[derive(Debug)]
@@ -23,12 +27,9 @@ pub struct StateLoader {
 impl StateLoader {
     /// Starts with nothing. `seed` as in [`State::new`].
     pub fn new(seed: u64, options: Options) -> StateLoader {
-        StateLoader {
-            state: State::bare(seed, options),
-            root_seen: false,
-            parent: Tree::ROOT,
-            parent_path: String::new(),
-        }
+        let mut state = State::bare(seed, options);
+        state.tree.begin_load();
+        StateLoader { state, root_seen: false, parent: Tree::ROOT, parent_path: String::new() }
     }
 
     /// The state after `zxid`, the snapshot's name or the zxid of a SNAP packet; or what is missing.
@@ -40,6 +41,8 @@ impl StateLoader {
             return Err("the snapshot has no root node".to_owned());
         }
         let mut state = self.state;
+        state.tree.flush_load().map_err(|twice| added_twice(&state.tree, twice))?;
+        state.tree.end_load();
         state.recount_quotas();
         state.acls.drop_unused();
         state.last_zxid = zxid;
@@ -68,6 +71,8 @@ impl StateLoader {
             return wrong("comes before the root");
         }
         if self.parent_path != parent_path {
+            let tree = &mut self.state.tree;
+            tree.flush_load().map_err(|twice| added_twice(tree, twice))?;
             let Some(parent) = self.state.tree.lookup(parent_path) else {
                 return wrong("has no parent");
             };
@@ -76,9 +81,9 @@ impl StateLoader {
             self.parent_path.push_str(parent_path);
         }
         let new = NewNode { name, data: node.data, acl: node.acl, stat: node.stat };
-        let Some(id) = self.state.tree.insert(self.parent, &new) else {
-            return wrong("is there twice");
-        };
+        let tree = &mut self.state.tree;
+        let id =
+            tree.insert_loading(self.parent, &new).map_err(|twice| added_twice(tree, twice))?;
         self.state.register_owner(id, node.stat.ephemeral_owner);
         self.state.path_bytes += path.len() as u64;
         Ok(())

@@ -8,6 +8,8 @@ use std::fmt;
 use foldhash::quality::FixedState;
 use hashbrown::HashSet;
 
+use crate::state::State;
+
 /// Above all quota nodes.
 pub const QUOTA_ROOT: &str = "/zookeeper/quota";
 /// Name of a limits node.
@@ -114,6 +116,77 @@ impl Quotas {
             prefix = &prefix[..prefix.rfind('/')?];
         }
         None
+    }
+}
+
+/// Counting.
+impl State {
+    pub(crate) fn quota_created(&mut self, path: &str, parent_path: &str, name: &str, len: usize) {
+        if let Some(quota) = quota_path(parent_path) {
+            match name {
+                LIMITS_NODE => self.quotas.insert(quota),
+                STATS_NODE => self.recount_quota(quota),
+                _ => {}
+            }
+        }
+        self.add_usage(path, 1, len as i64);
+    }
+
+    pub(crate) fn quota_deleted(&mut self, path: &str, parent_path: &str, name: &str, len: usize) {
+        self.add_usage(path, -1, -(len as i64));
+        if name == LIMITS_NODE
+            && let Some(quota) = quota_path(parent_path)
+        {
+            self.quotas.remove(quota);
+        }
+    }
+
+    pub(crate) fn quota_changed(&mut self, path: &str, delta: i64) {
+        self.add_usage(path, 0, delta);
+    }
+
+    /// Adds to the usage of the quota that `path` counts for.
+    fn add_usage(&mut self, path: &str, count: i64, bytes: i64) {
+        let Some(quota) = self.quotas.longest(path) else { return };
+        let Some(node) = self.tree.lookup(&stats_path(quota)) else { return };
+        let mut usage = Track::parse(self.tree.data(node).unwrap_or_default());
+        usage.count = usage.count.wrapping_add(count);
+        usage.bytes = usage.bytes.wrapping_add(bytes);
+        // Neither stat nor digest change, and no watch fires.
+        self.tree.set_data(node, Some(usage.to_string().as_bytes()));
+    }
+
+    /// Counts the subtree of a path under quota.
+    fn recount_quota(&mut self, quota: &str) {
+        let Some(stats) = self.tree.lookup(&stats_path(quota)) else { return };
+        let (mut count, mut bytes) = (0, 0);
+        if let Some(top) = self.tree.lookup(quota) {
+            let mut add = |node| {
+                count += 1;
+                bytes += self.tree.data(node).map_or(0, <[u8]>::len) as i64;
+            };
+            add(top);
+            self.tree.visit_below(top, add);
+        }
+        let usage = Track::usage(count, bytes);
+        self.tree.set_data(stats, Some(usage.to_string().as_bytes()));
+    }
+
+    /// Finds all quotas and counts their usage: after a load.
+    pub(crate) fn recount_quotas(&mut self) {
+        let Some(top) = self.tree.lookup(QUOTA_ROOT) else { return };
+        let mut found = Vec::new();
+        self.tree.visit_below(top, |node| {
+            if self.tree.name(node) == LIMITS_NODE {
+                let parent = self.tree.parent(node).expect("the quota root is above");
+                found.push(self.tree.path(parent));
+            }
+        });
+        for parent in found {
+            let quota = quota_path(&parent).expect("below the quota root");
+            self.quotas.insert(quota);
+            self.recount_quota(quota);
+        }
     }
 }
 

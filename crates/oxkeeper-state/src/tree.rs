@@ -22,7 +22,7 @@ use oxkeeper_proto::snapshot::StatPersisted;
 use crate::owner::{OwnerKind, OwnerRules};
 use crate::{AclId, digest};
 use blobs::{Blob, Blobs};
-use index::Index;
+use index::{Index, KeyHash};
 use node::{CHANGED, NONE, Node, Origin, Origins, Record, fresh_stat};
 use slab::Slab;
 
@@ -54,6 +54,10 @@ pub struct NewNode<'a> {
     /// As stored (cversion counts creations).
     pub stat: StatPersisted,
 }
+
+/// A node of a load has the parent and the name of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddedTwice(pub NodeId);
 
 /// All znodes. Reading takes `&self`; only [`crate::State`] changes a tree.
 #[derive(Debug)]
@@ -117,7 +121,7 @@ impl Tree {
         self.find(self.index.hash(parent.0, name.as_bytes()), parent.0, name.as_bytes())
     }
 
-    fn find(&self, hash: u64, parent: u32, name: &[u8]) -> Option<NodeId> {
+    fn find(&self, hash: KeyHash, parent: u32, name: &[u8]) -> Option<NodeId> {
         let is = |index| {
             let node = self.nodes.get(index);
             node.parent == parent && self.blobs.name(node.blob) == name
@@ -299,6 +303,46 @@ impl Tree {
 
 /// Changes.
 impl Tree {
+    /// Until [`Tree::end_load`], nodes are added by [`Tree::insert_loading`] only.
+    pub(crate) fn begin_load(&mut self) {
+        self.index.begin_load(self.slots());
+    }
+
+    /// Adds a child like [`Tree::insert`]. It is found only after [`Tree::flush_load`], and that
+    /// or this tells (by an error) that some node was added twice.
+    pub(crate) fn insert_loading(
+        &mut self,
+        parent: NodeId,
+        new: &NewNode<'_>,
+    ) -> Result<NodeId, AddedTwice> {
+        let hash = self.index.hash(parent.0, new.name.as_bytes());
+        let node = self.add(parent, new);
+        let (nodes, blobs) = (&self.nodes, &self.blobs);
+        let added = self.index.insert_loading(hash, node.0, same_key(nodes, blobs));
+        self.link(parent, node.0);
+        added.map(|()| node).map_err(|twice| AddedTwice(NodeId(twice)))
+    }
+
+    /// Makes all nodes added so far findable.
+    pub(crate) fn flush_load(&mut self) -> Result<(), AddedTwice> {
+        let (nodes, blobs) = (&self.nodes, &self.blobs);
+        self.index.flush(same_key(nodes, blobs)).map_err(|twice| AddedTwice(NodeId(twice)))
+    }
+
+    /// Back to normal; what was added is flushed.
+    pub(crate) fn end_load(&mut self) {
+        self.index.end_load();
+    }
+
+    /// A new node, neither in the index nor linked.
+    fn add(&mut self, parent: NodeId, new: &NewNode<'_>) -> NodeId {
+        self.data_bytes += new.data.map_or(0, <[u8]>::len) as u64;
+        self.len += 1;
+        let blob = self.blobs.insert(new.name.as_bytes(), new.data);
+        let node = self.new_node(blob, parent.0, new);
+        NodeId(self.nodes.insert(node))
+    }
+
     /// Adds a child at the end of `parent`'s children, or returns `None` if the name is taken. The
     /// parent's stat is not touched.
     pub(crate) fn insert(&mut self, parent: NodeId, new: &NewNode<'_>) -> Option<NodeId> {
@@ -307,18 +351,14 @@ impl Tree {
         if self.find(hash, parent.0, name).is_some() {
             return None;
         }
-        self.data_bytes += new.data.map_or(0, <[u8]>::len) as u64;
-        self.len += 1;
-        let blob = self.blobs.insert(name, new.data);
-        let node = self.new_node(blob, parent.0, new);
-        let index = self.nodes.insert(node);
+        let node = self.add(parent, new);
         let (nodes, blobs) = (&self.nodes, &self.blobs);
-        self.index.insert(hash, index, |index| {
+        self.index.insert(hash, node.0, |index| {
             let node = nodes.get(index);
             (node.parent, blobs.name(node.blob))
         });
-        self.link(parent, index);
-        Some(NodeId(index))
+        self.link(parent, node.0);
+        Some(node)
     }
 
     /// An unlinked node.
@@ -445,3 +485,14 @@ impl Tree {
         }
     }
 }
+
+/// Whether two nodes have the same parent and name.
+fn same_key<'a>(nodes: &'a Slab<Node>, blobs: &'a Blobs) -> impl Fn(u32, u32) -> bool + 'a {
+    |one, other| {
+        let (one, other) = (nodes.get(one), nodes.get(other));
+        one.parent == other.parent && blobs.name(one.blob) == blobs.name(other.blob)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! A snapshot taken while transactions go on, loaded and replayed, is the state at the end.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod common;
+
+use common::{acl, load, payload, plain_tree};
+use oxkeeper_proto::txn::{CreateMode, CreateTxn, Payload, Txn, TxnDigest};
+use oxkeeper_proto::{OpCode, Zxid};
+use oxkeeper_state::{State, Walk};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const PATHS: [&str; 16] = [
+    "/a",
+    "/b",
+    "/c",
+    "/d",
+    "/a/a",
+    "/a/b",
+    "/a/c",
+    "/b/a",
+    "/b/b",
+    "/a/b/a",
+    "/a/b/c",
+    "/a/b/c/d",
+    "/zookeeper/quota/a",
+    "/zookeeper/quota/a/zookeeper_limits",
+    "/zookeeper/quota/a/zookeeper_stats",
+    "/zookeeper/x",
+];
+
+#[derive(Clone, Debug)]
+struct Step {
+    kind: u8,
+    path: usize,
+    len: usize,
+    number: u8,
+    session: i64,
+    walk: u32,
+}
+
+fn steps(range: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
+    let step = (0..16u8, 0..PATHS.len(), 0..40usize, 0..40u8, 1..3i64, 0..4u32).prop_map(
+        |(kind, path, len, number, session, walk)| Step { kind, path, len, number, session, walk },
+    );
+    vec(step, range)
+}
+
+const BYTES: [u8; 40] = *b"0123456789012345678901234567890123456789";
+
+/// What a leader makes of a request: a transaction that succeeds on `state`, or an error.
+fn prepare(state: &State, step: &Step) -> Txn<'static> {
+    let path = PATHS[step.path];
+    let tree = &state.tree;
+    let (parent_path, name) = path.rsplit_once('/').unwrap();
+    let parent = tree.lookup(parent_path);
+    let node = tree.lookup(path);
+    match (step.kind, parent, node) {
+        (0..=6, Some(parent), None) => {
+            let limits = tree.lookup("/zookeeper/quota/a/zookeeper_limits");
+            if tree.owner(parent) > 0 || (name == "zookeeper_stats" && limits.is_none()) {
+                return Txn::Error(-108);
+            }
+            let (op, mode) = match step.kind {
+                0..=1 => (OpCode::Create, CreateMode::Persistent),
+                2 => (OpCode::Create, CreateMode::Ephemeral),
+                3..=4 => (OpCode::Create2, CreateMode::Persistent),
+                5 => (OpCode::CreateContainer, CreateMode::Container),
+                _ => (OpCode::CreateTtl, CreateMode::Ttl { ttl_ms: 9 }),
+            };
+            Txn::Create(CreateTxn {
+                op,
+                path: path.into(),
+                data: Some(&BYTES[..step.len]),
+                acl: acl(step.number),
+                mode,
+                parent_cversion: tree.persisted(parent).cversion + 1,
+            })
+        }
+        (7..=9, _, Some(node)) if tree.child_count(node) == 0 => {
+            Txn::Delete { op: OpCode::Delete, path: path.into() }
+        }
+        (10..=11, _, Some(node)) if name != "zookeeper_stats" => Txn::SetData {
+            op: OpCode::SetData,
+            path: path.into(),
+            data: (step.len > 2).then(|| &BYTES[..step.len]),
+            version: tree.persisted(node).version + 1,
+        },
+        (12..=13, _, Some(node)) => Txn::SetAcl {
+            path: path.into(),
+            acl: acl(step.number),
+            version: tree.persisted(node).aversion + 1,
+        },
+        (14, ..) => Txn::CreateSession { timeout_ms: 1000 },
+        (15, ..) => {
+            let paths = state.ephemerals(step.session).map(Into::into).collect();
+            Txn::CloseSession { paths: Some(paths) }
+        }
+        _ => Txn::Error(-101),
+    }
+}
+
+/// Applies what a leader makes of `step`, and returns it as it is logged.
+fn run(state: &mut State, step: &Step) -> Payload<'static> {
+    let txn = prepare(state, step);
+    let zxid = state.last_zxid().0 + 1;
+    let error = matches!(txn, Txn::Error(_));
+    // Some as multi: delete and create again in one transaction.
+    let txn = match txn {
+        Txn::Create(create)
+            if step.number.is_multiple_of(5) && create.mode == CreateMode::Persistent =>
+        {
+            let path = create.path.clone();
+            let again = CreateTxn { parent_cversion: create.parent_cversion + 1, ..create.clone() };
+            Txn::Multi(vec![
+                Txn::Create(create),
+                Txn::Delete { op: OpCode::Delete, path },
+                Txn::Create(again),
+            ])
+        }
+        txn => txn,
+    };
+    let mut payload = payload(step.session, zxid, txn);
+    state.apply(&payload, &mut (), false);
+    if !error {
+        payload.digest = Some(TxnDigest { version: 2, tree: state.digest() as i64 });
+    }
+    payload
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_snapshot_taken_amid_transactions_replays_to_the_live_state(
+        before in steps(0..60),
+        amid in steps(0..60),
+        after in steps(0..10),
+    ) {
+        let mut live = State::new(3);
+        for step in &before {
+            run(&mut live, step);
+        }
+        let (mut walk, mut body, mut log) = (Walk::begin(&live), Vec::new(), Vec::new());
+        walk.put_tables(&mut body);
+        let mut done = false;
+        for step in &amid {
+            log.push(run(&mut live, step));
+            if !done {
+                done = walk.step(&live, step.walk, 150, &mut body);
+            }
+        }
+        while !done {
+            done = walk.step(&live, 2, 1 << 20, &mut body);
+        }
+        let end = walk.finish(&live);
+        prop_assert_eq!(end.last_zxid, live.last_zxid());
+        let (at, digest) = end.digest.unwrap();
+        prop_assert_eq!(at, live.last_zxid());
+        for step in &after {
+            log.push(run(&mut live, step));
+        }
+
+        let mut loaded = load(&body, walk.zxid()).unwrap();
+        // Also before the replay no node names a list that the table lacks.
+        plain_tree(&loaded);
+        loaded.expect_digest(at, digest);
+        for payload in log.iter().filter(|payload| Zxid(payload.header.zxid) > walk.zxid()) {
+            loaded.apply(payload, &mut (), false);
+        }
+        prop_assert_eq!(loaded.last_digest_mismatch(), None);
+        // At zxid 0 a snapshot has no digest.
+        prop_assert!(loaded.is_exact() || live.last_zxid() == Zxid::ZERO);
+        prop_assert_eq!(loaded.digest(), live.digest());
+        let (mut have, mut want) = (plain_tree(&loaded), plain_tree(&live));
+        if live.tree.lookup("/zookeeper/quota/a/zookeeper_limits").is_none() {
+            // Without limits nobody keeps the usage up to date.
+            have.remove("/zookeeper/quota/a/zookeeper_stats");
+            want.remove("/zookeeper/quota/a/zookeeper_stats");
+        }
+        prop_assert_eq!(have, want);
+        prop_assert!(loaded.sessions().eq(live.sessions()));
+        prop_assert!(loaded.sessions_with_ephemerals().eq(live.sessions_with_ephemerals()));
+        prop_assert_eq!(loaded.approximate_data_size(), live.approximate_data_size());
+        prop_assert_eq!(loaded.containers().len(), live.containers().len());
+        prop_assert_eq!(loaded.ttl_nodes().len(), live.ttl_nodes().len());
+    }
+}
+
+#[test]
+fn a_walk_of_a_quiet_state_loads_to_it_without_replay() {
+    let mut live = State::new(3);
+    for (index, path) in PATHS.iter().enumerate() {
+        let step = Step { kind: 0, path: index, len: 5, number: 1, session: 1, walk: 0 };
+        run(&mut live, &step);
+        assert!(live.tree.lookup(path).is_some());
+    }
+    let (mut walk, mut body) = (Walk::begin(&live), Vec::new());
+    walk.put_tables(&mut body);
+    assert!(walk.step(&live, u32::MAX, usize::MAX, &mut body));
+    assert_eq!(walk.nodes() as usize, live.tree.len());
+    let mut loaded = load(&body, walk.zxid()).unwrap();
+    let (at, digest) = walk.finish(&live).digest.unwrap();
+    loaded.expect_digest(at, digest);
+    assert!(loaded.is_exact() && loaded.digest_mismatches() == 0);
+    assert_eq!(plain_tree(&loaded), plain_tree(&live));
+}
