@@ -58,10 +58,9 @@ impl<D: Disk> EpochFiles<D> {
             Some(accepted) => accepted,
         };
         if accepted < current {
-            return Err(self.problem(
-                ACCEPTED,
-                EpochProblem::AcceptedBehindCurrent { accepted, current },
-            ));
+            return Err(
+                self.problem(ACCEPTED, EpochProblem::AcceptedBehindCurrent { accepted, current })
+            );
         }
         Ok(Epochs { accepted, current })
     }

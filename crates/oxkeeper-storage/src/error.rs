@@ -225,9 +225,7 @@ pub enum StorageError {
         problem: EpochProblem,
     },
     /// A record was offered to the log out of order.
-    #[error(
-        "refused to log {offered} after {previous}: the log would have a hole or go backwards"
-    )]
+    #[error("refused to log {offered} after {previous}: the log would have a hole or go backwards")]
     OutOfOrder {
         /// The zxid offered.
         offered: Zxid,

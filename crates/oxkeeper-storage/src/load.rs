@@ -207,8 +207,9 @@ fn replay<D: Disk, T: Database>(
 ) -> Result<(), StorageError> {
     if loaded.snapshot.is_none() {
         let zxid = loaded.last_zxid;
-        loaded.database.snapshot_loaded(zxid, None).map_err(|reason| {
-            StorageError::Directory { path: disk.path(Place::Snapshots, ""), reason }
+        loaded.database.snapshot_loaded(zxid, None).map_err(|reason| StorageError::Directory {
+            path: disk.path(Place::Snapshots, ""),
+            reason,
         })?;
     }
     if log_files(disk)?.is_empty() {

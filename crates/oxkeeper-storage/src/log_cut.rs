@@ -102,8 +102,7 @@ fn cut_file<D: Disk>(
             Step::End(_) => break,
             Step::Record { offset, payload } => (offset, payload_zxid(payload)),
         };
-        let found =
-            found.map_err(|error| log.problem_at(offset, LogProblem::Record(error)))?;
+        let found = found.map_err(|error| log.problem_at(offset, LogProblem::Record(error)))?;
         if zxid < found {
             break;
         }

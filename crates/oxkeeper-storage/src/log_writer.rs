@@ -42,11 +42,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions {
-            preallocate_kib: 65536,
-            force_sync: true,
-            record_limit: DEFAULT_RECORD_LIMIT,
-        }
+        LogOptions { preallocate_kib: 65536, force_sync: true, record_limit: DEFAULT_RECORD_LIMIT }
     }
 }
 

@@ -284,9 +284,7 @@ fn feed(
     used: &mut usize,
     sink: &mut impl SnapshotSink,
 ) -> Result<bool, SnapshotProblem> {
-    while let Some((item, len)) =
-        decoder.next(&window[*used..]).map_err(SnapshotProblem::Body)?
-    {
+    while let Some((item, len)) = decoder.next(&window[*used..]).map_err(SnapshotProblem::Body)? {
         match item {
             Item::Session(id, timeout_ms) => sink.session(id, timeout_ms),
             Item::Acl(id, acl) => sink.acl(id, acl),

@@ -48,7 +48,8 @@ impl<D: Disk> SnapshotWriter<D> {
     pub fn create(disk: D, zxid: Zxid, compression: Compression) -> Result<Self, StorageError> {
         assert!(Zxid::ZERO <= zxid, "a state that never was synced has no snapshot");
         let temporary = format!("{}{}", names::TEMPORARY, names::snapshot(zxid, compression));
-        let file = disk.create(Place::Snapshots, &temporary).map_err(StorageError::SnapshotWrite)?;
+        let file =
+            disk.create(Place::Snapshots, &temporary).map_err(StorageError::SnapshotWrite)?;
         let mut writer = SnapshotWriter {
             disk,
             zxid,
