@@ -98,6 +98,8 @@ pub struct Config {
     pub reap_interval_ms: u64,
     /// At most so many deletions a minute (`znode.container.maxPerMinute`).
     pub reap_per_minute: u32,
+    /// `leaderServes`: does a leader accept clients?
+    pub leader_serves: bool,
     /// Text of the ensemble's configuration for `/zookeeper/config`, and its version.
     pub config_node: Option<(String, i64)>,
 }

@@ -37,8 +37,6 @@ pub struct Limits {
     pub total: usize,
     /// `nio.sessionlessCnxnTimeout` in ms.
     pub sessionless_ms: u64,
-    /// Bind the socket again at once after a restart; accept backlog.
-    pub backlog: u32,
 }
 
 /// Answers four-letter words; see [`crate::words`].

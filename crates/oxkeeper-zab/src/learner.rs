@@ -14,6 +14,7 @@ use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
 
 use crate::core::Core;
 use crate::error::Misbehaved;
+use crate::history::follows;
 use crate::{Output, Proposal};
 
 /// How a learner was brought up to date.
@@ -312,8 +313,7 @@ impl Learner {
             return Err(Misbehaved::TopLevelCheck(zxid));
         }
         let (previous, got) = (self.last_seen, zxid);
-        let consecutive = got.0 == previous.0.wrapping_add(1) || previous.epoch() < got.epoch();
-        if !consecutive || header.zxid != got.0 || got <= previous {
+        if header.zxid != got.0 || !follows(previous, got) {
             return Err(Misbehaved::Gap { previous, got });
         }
         self.last_seen = zxid;

@@ -139,7 +139,8 @@ impl Replica {
         }
         self.touched_ms = now.mono_ms;
         self.serving = true;
-        self.shared.set_serving(true);
+        let for_peers_only = leading_epoch.is_some() && !self.config.leader_serves;
+        self.shared.set_serving(!for_peers_only);
     }
 
     fn stop_serving(&mut self) {

@@ -1,0 +1,475 @@
+//! A server from its command line to its exit code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_replica::limits::LimitSettings;
+use oxkeeper_replica::{Output, Replica, Settings, Shared};
+use oxkeeper_state::auth::AuthSettings;
+use oxkeeper_state::prepare::PrepareSettings;
+use oxkeeper_state::{Options, OwnerRules};
+use oxkeeper_storage::{EpochFiles, LoadOptions, LogOptions, RealDisk, StorageError};
+use oxkeeper_zab::History;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::client_port::{ClientPort, Limits};
+use crate::clock::Clock;
+use crate::config::{
+    Compression, Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning,
+};
+use crate::disk::{DiskSettings, DiskStats, DiskThread};
+use crate::driver::{Context, Driver, Event, PeerConfig};
+use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
+use crate::listen::{self, BindError};
+use crate::loading::{LoadSettings, LoadedState, load_state};
+use crate::mailbox::Mailbox;
+use crate::peers::Peers;
+use crate::snapshots::{self, SnapshotSettings};
+use crate::view::Inspector;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Election(#[from] ElectionError),
+    #[error("cannot start a thread or the runtime: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl StartError {
+    fn exit_code(&self) -> i32 {
+        match self {
+            StartError::Config(error) => error.exit_code(),
+            StartError::Storage(error) => error.exit_code(),
+            StartError::Election(error) => error.exit_code(),
+            StartError::Bind(_) | StartError::System(_) => 1,
+        }
+    }
+}
+
+/// How long a shutdown may take before the process simply ends.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// Pause after each 256 KiB of a periodic snapshot.
+const SNAPSHOT_PACE: Duration = Duration::from_millis(2);
+
+/// Runs `oxkeeper server` with these arguments until a signal ends it. Returns the exit code
+/// (`docs/spec/operations.md` 9.1).
+pub fn main(args: Vec<String>) -> i32 {
+    start_log();
+    match run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = error.exit_code();
+            if code == 2 {
+                eprintln!("Invalid config, exiting abnormally");
+            }
+            eprintln!("{error}");
+            tracing::error!("{error}");
+            tracing::error!("Exiting with code {code}");
+            code
+        }
+    }
+}
+
+/// Logs go to stdout, one line each; `RUST_LOG` selects more or less than INFO.
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // An error means that a log is there already (a test's).
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
+}
+
+fn run(args: Vec<String>) -> Result<i32, StartError> {
+    let invocation = Invocation::parse(&args)?;
+    let (config, warnings) = ServerConfig::load(&invocation)?;
+    report(&config, &warnings);
+    raise_descriptor_limit();
+    config.data.prepare()?;
+    let disk = RealDisk::open(&config.data.data_dir, &config.data.log_dir, config.data.create)?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("net").build()?;
+    let inside = runtime.enter();
+    // Known before the data is read: a busy port needs no patience.
+    let listeners = match &config.client {
+        Some(address) => listen::bind(address, config.client_backlog, "client port")?,
+        None => Vec::new(),
+    };
+    let clock = Clock::start();
+    let settings = disk_settings(&config);
+    let loaded = load_state(&disk, &settings.load)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        zxid = %loaded.history.last_zxid,
+        znodes = loaded.state.tree.len(),
+        replayed = loaded.replayed,
+        "database loaded in {} ms",
+        clock.mono_ms()
+    );
+    let server = Server::start(&runtime, config, disk, settings, loaded, clock)?;
+    server.accept(&runtime, listeners)?;
+    let code = runtime.block_on(wait_for_signal(server.port.clone()))?;
+    server.stop(code);
+    drop(inside);
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+fn report(config: &ServerConfig, warnings: &[Warning]) {
+    if let Some(file) = &config.file {
+        tracing::info!("Reading configuration from: {}", file.display());
+    }
+    for warning in warnings {
+        match warning.level {
+            Level::Info => tracing::info!("{}", warning.text),
+            Level::Warn => tracing::warn!("{}", warning.text),
+            Level::Error => tracing::error!("{}", warning.text),
+        }
+    }
+    if let Some(quorum) = &config.quorum {
+        tracing::info!("Starting quorum peer, myid={}", quorum.me);
+    }
+}
+
+/// Ten thousand clients need ten thousand descriptors; the soft limit is often 1024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Waits for a signal that ends the server; QUIT only writes a state dump.
+async fn wait_for_signal(port: Arc<ClientPort>) -> std::io::Result<i32> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
+    loop {
+        return Ok(tokio::select! {
+            _ = terminate.recv() => 143,
+            _ = interrupt.recv() => 130,
+            _ = hangup.recv() => 129,
+            _ = quit.recv() => {
+                let state = port.shared.state.read();
+                println!("znodes {} zxid {} clients {} serving {}", state.tree.len(),
+                    state.last_zxid(), port.len(), port.shared.serving());
+                continue;
+            }
+        });
+    }
+}
+
+/// A running server.
+struct Server {
+    port: Arc<ClientPort>,
+    mailbox: Arc<Mailbox<Event>>,
+    driver: std::thread::JoinHandle<()>,
+}
+
+impl Server {
+    fn start(
+        runtime: &Runtime,
+        config: ServerConfig,
+        disk: RealDisk,
+        settings: DiskSettings,
+        loaded: LoadedState,
+        clock: Clock,
+    ) -> Result<Server, StartError> {
+        let LoadedState { state, history, needs_snapshot, .. } = loaded;
+        let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
+        if needs_snapshot {
+            snapshots::write(&disk, &shared, &settings.snapshot, None)?.publish()?;
+        }
+        let mailbox = Arc::new(Mailbox::default());
+        let context = Context { runtime: runtime.handle().clone(), mailbox: mailbox.clone() };
+        let stats = Arc::new(DiskStats::default());
+        let epochs = match &config.quorum {
+            Some(_) => Some(EpochFiles::new(disk.clone()).load(history.last_zxid)?),
+            None => None,
+        };
+        let election = match &config.quorum {
+            Some(quorum) => Some(start_election(quorum, &context)?),
+            None => None,
+        };
+        start_purge(&disk, &config)?;
+        let last = history.last_zxid;
+        let disk_thread = DiskThread::start(
+            disk.clone(),
+            settings.clone(),
+            last.max(Zxid::ZERO),
+            shared.clone(),
+            mailbox.clone(),
+            stats.clone(),
+        )?;
+        let mut outputs = Vec::new();
+        let epochs = epochs.map(|epochs| (epochs.accepted, epochs.current));
+        let replica = make_replica(&config, &shared, epochs, history, &clock, &mut outputs);
+        let peers = config.quorum.as_ref().map(|quorum| {
+            Peers::new(peer_config(&config, quorum, &settings), context.clone(), shared.clone())
+        });
+        let limits = Limits {
+            per_address: config.clients.max_per_address,
+            total: config.clients.max_total,
+            sessionless_ms: config.clients.sessionless_timeout_ms,
+        };
+        let inspector = Inspector::new(config, mailbox.clone(), stats, disk);
+        let port =
+            ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
+        let driver = Driver {
+            replica,
+            mailbox: mailbox.clone(),
+            clock,
+            disk: disk_thread,
+            election,
+            peers,
+        };
+        let driver = std::thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn(move || run_or_die(driver, outputs))?;
+        Ok(Server { port, mailbox, driver })
+    }
+
+    fn accept(
+        &self,
+        runtime: &Runtime,
+        listeners: Vec<tokio::net::TcpListener>,
+    ) -> Result<(), StartError> {
+        for listener in listeners {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!("binding to port {address}");
+            }
+            runtime.spawn(self.port.clone().accept(listener));
+        }
+        runtime.spawn(self.port.clone().reap_idle());
+        Ok(())
+    }
+
+    /// Finishes queued log writes, closes connections without closing sessions. Bounded.
+    fn stop(self, code: i32) {
+        tracing::info!("stopping");
+        std::thread::spawn(move || {
+            std::thread::sleep(SHUTDOWN_LIMIT);
+            std::process::exit(code);
+        });
+        self.mailbox.push(Event::Stop);
+        if self.driver.join().is_err() {
+            tracing::error!("the replica thread has panicked");
+        }
+        self.port.close_all();
+    }
+}
+
+/// A broken invariant in the replica thread must not leave a half-dead server behind.
+fn run_or_die(driver: Driver, outputs: Vec<Output>) {
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                tracing::error!("a broken invariant; exiting");
+                std::process::exit(1);
+            }
+        }
+    }
+    let _abort = Abort;
+    driver.run(outputs);
+}
+
+fn start_election(quorum: &QuorumConfig, context: &Context) -> Result<ElectionLinks, StartError> {
+    let config = ElectionConfig {
+        me: quorum.me,
+        ensemble: quorum.ensemble.clone(),
+        listen_on_all: quorum.listen_on_all,
+        multi_address: quorum.multi_address,
+        connect_timeout: Duration::from_millis(quorum.election_connect_ms),
+        handshake_timeout: Duration::from_millis(quorum.election_handshake_ms),
+        bind_retries: quorum.election_bind_retries,
+        keepalive: quorum.election_keepalive,
+    };
+    let mailbox = context.mailbox.clone();
+    let events = move |event| {
+        use oxkeeper_zab::Input as Z;
+        let input = match event {
+            ElectionEvent::Notified { from, notification } => Z::Notified { from, notification },
+            ElectionEvent::Link { peer, up } => Z::ElectionLink { peer, up },
+        };
+        mailbox.push(Event::Input(oxkeeper_replica::Input::Zab(input)));
+    };
+    Ok(context.runtime.block_on(ElectionLinks::start(config, events))?)
+}
+
+fn make_replica(
+    config: &ServerConfig,
+    shared: &Arc<Shared>,
+    epochs: Option<(Epoch, Epoch)>,
+    history: History,
+    clock: &Clock,
+    outputs: &mut Vec<Output>,
+) -> Replica {
+    let replica_config = replica_config(config);
+    let now = clock.now();
+    match (&config.quorum, epochs) {
+        (Some(quorum), Some(epochs)) => {
+            let zab = zab_config(config, quorum);
+            Replica::member(shared.clone(), replica_config, zab, epochs, history, now, outputs)
+        }
+        _ => Replica::solo(shared.clone(), replica_config, now, outputs),
+    }
+}
+
+fn zab_config(config: &ServerConfig, quorum: &QuorumConfig) -> oxkeeper_zab::Config {
+    oxkeeper_zab::Config {
+        me: quorum.me,
+        ensemble: quorum.ensemble.clone(),
+        tick_ms: config.tick_ms,
+        init_limit: quorum.init_limit,
+        sync_limit: quorum.sync_limit,
+        commit_log_count: config.storage.commit_log_count,
+        force_snapshot_sync: quorum.force_snapshot_sync,
+        fast_election: true,
+    }
+}
+
+fn replica_config(config: &ServerConfig) -> oxkeeper_replica::replica::Config {
+    let rules = &config.rules;
+    oxkeeper_replica::replica::Config {
+        prepare: PrepareSettings {
+            auth: auth_settings(config),
+            extended_types: rules.extended_types,
+            enforce_quota: rules.enforce_quota,
+            digests: config.storage.digests,
+            multi_create2_as_create: false,
+            reap_never_used_ms: rules.container_never_used_ms,
+        },
+        reap_interval_ms: rules.container_check_ms,
+        reap_per_minute: rules.container_max_per_minute,
+        leader_serves: config.quorum.as_ref().is_none_or(|quorum| quorum.leader_serves),
+        config_node: config
+            .quorum
+            .as_ref()
+            .map(|quorum| (quorum.ensemble.to_string(), quorum.ensemble.version)),
+    }
+}
+
+fn auth_settings(config: &ServerConfig) -> AuthSettings {
+    AuthSettings {
+        skip_acl: config.rules.skip_acl,
+        digest_enabled: config.rules.digest_scheme,
+        super_digest: config.rules.super_digest.clone(),
+        ..AuthSettings::default()
+    }
+}
+
+fn shared_settings(config: &ServerConfig) -> Settings {
+    let clients = &config.clients;
+    Settings {
+        // A standalone server is 0 to operators, but its session ids carry a 1.
+        server: config.quorum.as_ref().map_or(1, |quorum| quorum.me),
+        tick_ms: config.tick_ms,
+        min_session_timeout_ms: config.min_session_timeout_ms,
+        max_session_timeout_ms: config.max_session_timeout_ms,
+        auth: auth_settings(config),
+        limits: LimitSettings {
+            max_buffer: clients.max_buffer,
+            global_outstanding: clients.global_outstanding,
+            throttle_max_requests: clients.throttle_max_requests,
+            throttled_op_wait_ms: clients.throttled_op_wait_ms,
+            large_threshold: clients.large_threshold,
+            large_max_bytes: clients.large_max_bytes,
+            connection_tokens: clients.connection_tokens,
+            connection_fill_ms: clients.connection_fill_ms,
+            connection_fill_count: clients.connection_fill_count,
+            connection_weights: clients.connection_weights,
+            connection_weight: (
+                clients.connection_weight_global,
+                clients.connection_weight_renew,
+            ),
+        },
+    }
+}
+
+fn disk_settings(config: &ServerConfig) -> DiskSettings {
+    let storage = &config.storage;
+    let record_limit = config.max_record();
+    let owners = OwnerRules {
+        extended_types: config.rules.extended_types,
+        emulate_353_ttl: config.rules.emulate_353_ttl,
+    };
+    let kib = |limit: Option<u64>| limit.and_then(|kib| i64::try_from(kib).ok()).unwrap_or(-1);
+    DiskSettings {
+        log: LogOptions {
+            preallocate_kib: storage.preallocate_kib,
+            force_sync: storage.force_sync,
+            record_limit,
+        },
+        snap_count: i64::try_from(storage.snap_count).unwrap_or(i64::MAX),
+        snap_size_kib: kib(storage.snap_size_limit_kib),
+        log_size_kib: kib(storage.log_size_limit_kib),
+        slow_sync: Duration::from_millis(storage.fsync_warning_ms),
+        snapshot_size_factor: storage.snapshot_size_factor,
+        snapshot: SnapshotSettings {
+            compression: match storage.compression {
+                Compression::None => oxkeeper_storage::Compression::None,
+                Compression::Gzip => oxkeeper_storage::Compression::Gzip,
+                Compression::Snappy => oxkeeper_storage::Compression::Snappy,
+            },
+            last_zxid_section: true,
+            pace: SNAPSHOT_PACE,
+        },
+        load: LoadSettings {
+            options: LoadOptions {
+                trust_empty: storage.trust_empty_snapshot,
+                autocreate: config.data.create_database,
+                record_limit,
+                recent: storage.commit_log_count,
+                ..LoadOptions::default()
+            },
+            seed: crate::random(),
+            state: Options { digests: storage.digests, owners },
+        },
+    }
+}
+
+fn peer_config(config: &ServerConfig, quorum: &QuorumConfig, disk: &DiskSettings) -> PeerConfig {
+    let ticks = |ticks: u64| Duration::from_millis(ticks.saturating_mul(config.tick_ms));
+    PeerConfig {
+        me: quorum.me,
+        ensemble: quorum.ensemble.clone(),
+        listen_on_all: quorum.listen_on_all,
+        max_len: config.max_record(),
+        init_limit: ticks(quorum.init_limit),
+        connect_limit: ticks(quorum.connect_limit),
+        state_seed: disk.load.seed,
+        state_options: disk.load.state,
+    }
+}
+
+/// Removes old files now and then, if asked to.
+fn start_purge(disk: &RealDisk, config: &ServerConfig) -> Result<(), StartError> {
+    let (retain, hours) = (config.storage.purge_retain, config.storage.purge_interval_hours);
+    if hours == 0 {
+        tracing::info!("Purge task is not scheduled.");
+        return Ok(());
+    }
+    let disk = disk.clone();
+    std::thread::Builder::new().name("purge".to_owned()).spawn(move || {
+        loop {
+            match oxkeeper_storage::purge(&disk, retain) {
+                Ok(purged) => tracing::info!(?purged, "purge task completed"),
+                Err(error) => tracing::warn!(%error, "purge failed; trying again next time"),
+            }
+            std::thread::sleep(Duration::from_secs(hours * 3600));
+        }
+    })?;
+    Ok(())
+}
