@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::stages::Stages;
-use crate::tools::{Outcome, cargo, command, on_path, release_binary, root};
+use crate::tools::{Outcome, cargo, command, on_path, oxkeeper, root};
 use crate::{install, sim};
 
 /// Seeds of a run: enough to notice, few enough to wait for.
@@ -67,7 +67,7 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
         for words in [["--scenario", "all"], ["--seeds", DIFFERENTIAL_SEEDS]] {
             let mut python =
                 command(install::python(), &["-m", "compat.differential", "--target", "oxkeeper"]);
-            crate::tools::run(python.args(words).env("OXKEEPER_BIN", release_binary("oxkeeper")))?;
+            crate::tools::run(python.args(words).env("OXKEEPER_BIN", oxkeeper()))?;
         }
         Ok(())
     });
@@ -77,7 +77,7 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
 fn pytest(folder: &str, args: &TestArgs) -> Command {
     let mut pytest =
         command(install::python(), &["-m", "pytest", "-q", folder, "--kinds", &args.kinds]);
-    pytest.env("OXKEEPER_BIN", release_binary("oxkeeper"));
+    pytest.env("OXKEEPER_BIN", oxkeeper());
     pytest
 }
 

@@ -47,9 +47,9 @@ pub fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// A binary of the release build.
-pub fn release_binary(name: &str) -> PathBuf {
-    target_dir().join("release").join(name)
+/// The server and its tools: `$OXKEEPER_BIN`, or the release build.
+pub fn oxkeeper() -> PathBuf {
+    env::var_os("OXKEEPER_BIN").map_or_else(|| target_dir().join("release/oxkeeper"), PathBuf::from)
 }
 
 /// Where the black-box tests keep what they installed.

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::tools::{Failure, Outcome, release_binary, shown};
+use crate::tools::{Failure, Outcome, oxkeeper, shown};
 
 /// What a run reports; the other fields are not used here.
 #[derive(Debug, Deserialize)]
@@ -80,7 +80,7 @@ impl Bench {
 
     /// Starts it in the background.
     pub fn spawn(&self) -> Outcome<Running> {
-        let mut command = Command::new(release_binary("oxkeeper"));
+        let mut command = Command::new(oxkeeper());
         command.args(&self.words).stdin(Stdio::null()).stdout(Stdio::piped());
         let shown = shown(&command);
         let child = command.spawn().map_err(|error| format!("cannot run `{shown}`: {error}"))?;

@@ -87,7 +87,9 @@ impl CompareArgs {
 
 /// The chore.
 pub fn run(args: &CompareArgs) -> Outcome {
-    tools::run(&mut cargo(&["build", "-q", "--release", "-p", "oxkeeper"]))?;
+    if std::env::var_os("OXKEEPER_BIN").is_none() {
+        tools::run(&mut cargo(&["build", "-q", "--release", "-p", "oxkeeper"]))?;
+    }
     if args.kinds.contains(&Kind::Apache) {
         install::run()?;
     }

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::probe;
 use crate::install;
-use crate::tools::{Failure, Outcome, release_binary, root, target_dir};
+use crate::tools::{Failure, Outcome, oxkeeper, root, target_dir};
 
 /// Ports that the servers listen on.
 const PORTS: std::ops::Range<u16> = 23000..24000;
@@ -47,7 +47,7 @@ impl Kind {
                 command
             }
             Kind::Oxkeeper => {
-                let mut command = Command::new(release_binary("oxkeeper"));
+                let mut command = Command::new(oxkeeper());
                 command.arg("server").arg(config);
                 command
             }
