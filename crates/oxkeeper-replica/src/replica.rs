@@ -353,6 +353,24 @@ impl Replica {
         self.serving
     }
 
+    /// Leader: learners, then synchronized followers, observers, and followers without a vote.
+    pub fn learner_counts(&self) -> (usize, usize, usize, usize) {
+        let Some(zab) = self.zab() else { return (0, 0, 0, 0) };
+        let learners = zab.learners();
+        let synced = |wanted: fn(bool, bool) -> bool| {
+            let counts = |learner: &&(LinkId, ServerId, bool, bool)| {
+                learner.3 && wanted(learner.2, zab.is_voter(learner.1))
+            };
+            learners.iter().filter(counts).count()
+        };
+        (
+            learners.len(),
+            synced(|observer, voter| !observer && voter),
+            synced(|observer, _| observer),
+            synced(|observer, voter| !observer && !voter),
+        )
+    }
+
     /// Proposals not yet committed.
     pub fn outstanding_proposals(&self) -> usize {
         match &self.mode {

@@ -333,8 +333,7 @@ impl Task<'_> {
                 None => return Ok(false),
                 Some(extra) if self.input.len() < 4 + extra => needed = 4 + extra,
                 Some(extra) => {
-                    let answer =
-                        self.port.words.answer(word, &self.input[4..4 + extra], self.port);
+                    let answer = self.port.words.answer(word, &self.input[4..4 + extra], self.port);
                     let reply = async {
                         self.stream.write_all(&answer).await?;
                         self.stream.shutdown().await?;

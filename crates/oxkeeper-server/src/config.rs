@@ -69,7 +69,9 @@ pub enum LoadError {
     )]
     Usage(&'static str),
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}. Check the path and its permissions")]
+    #[error(
+        "cannot read the configuration file {path}: {source}. Check the path and its permissions"
+    )]
     Unreadable {
         /// The file.
         path: String,
@@ -478,10 +480,9 @@ fn read_data(settings: &Settings) -> Result<DataConfig, LoadError> {
 }
 
 fn read_client_address(settings: &Settings) -> Result<Option<HostPort>, LoadError> {
-    for (address, port) in [
-        ("clientPortAddress", "clientPort"),
-        ("secureClientPortAddress", "secureClientPort"),
-    ] {
+    for (address, port) in
+        [("clientPortAddress", "clientPort"), ("secureClientPortAddress", "secureClientPort")]
+    {
         if let Some(setting) = settings.get(address)
             && settings.port(port)?.is_none()
         {
@@ -527,7 +528,11 @@ fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {
         trust_empty_snapshot: settings.flag("snapshot.trust.empty", false),
         digests: settings.flag("digest.enabled", true),
         purge_retain: purge_retain.unsigned_abs() as usize,
-        purge_interval_hours: settings.number("autopurge.purgeInterval", 0i32)?.max(0).unsigned_abs().into(),
+        purge_interval_hours: settings
+            .number("autopurge.purgeInterval", 0i32)?
+            .max(0)
+            .unsigned_abs()
+            .into(),
     })
 }
 
@@ -607,8 +612,7 @@ fn read_membership(
     let me = membership::read_my_id(&config.data.data_dir)?;
     config.client = membership.client_address(me, config.client.take())?;
     if !distributed {
-        let text =
-            "Either no config or no quorum defined in config, running in standalone mode";
+        let text = "Either no config or no quorum defined in config, running in standalone mode";
         settings.warn(Warning::warn(text));
         return Ok(());
     }

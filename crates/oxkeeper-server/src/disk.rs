@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use oxkeeper_proto::{Epoch, Zxid};
 use oxkeeper_replica::{Input, Shared};
-use oxkeeper_storage::{
-    EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog,
-};
+use oxkeeper_storage::{EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog};
 use oxkeeper_zab::{LinkId, Proposal};
 use parking_lot::Mutex;
 

@@ -3,7 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`config`] | zoo.cfg and process properties |
-//! | [`client_port`], [`words`] | clients, four-letter words |
+//! | [`server`] | start-up, signals, shutdown |
+//! | [`client_port`], [`words`], [`view`] | clients, four-letter words |
 //! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
 //! | [`driver`] | the replica thread |
 //! | [`disk`], [`snapshots`], [`loading`] | the log thread, snapshots, start-up |
@@ -21,7 +22,12 @@ pub mod names;
 mod outbox;
 pub mod peers;
 pub mod quorum_links;
+pub mod server;
 pub mod snapshots;
+pub mod view;
+pub mod words;
+
+pub use server::main;
 
 /// A random number from the operating system, for thresholds and seeds.
 pub fn random() -> u64 {

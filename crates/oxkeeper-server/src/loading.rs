@@ -2,9 +2,7 @@
 
 use oxkeeper_proto::Zxid;
 use oxkeeper_state::{Options, State, StateDatabase};
-use oxkeeper_storage::{
-    Disk, LoadOptions, StorageError, load, log_diff_allowed, read_range,
-};
+use oxkeeper_storage::{Disk, LoadOptions, StorageError, load, log_diff_allowed, read_range};
 use oxkeeper_zab::{History, Proposal};
 
 /// Old proposals for one learner are not worth more memory than this, in bytes.
@@ -81,7 +79,6 @@ pub fn read_log<D: Disk>(
     };
     let base = Proposal { zxid: span.base, payload: bytes::Bytes::new() };
     let proposals = span.proposals.into_iter();
-    let proposals =
-        proposals.map(|logged| Proposal { zxid: logged.zxid, payload: logged.payload });
+    let proposals = proposals.map(|logged| Proposal { zxid: logged.zxid, payload: logged.payload });
     Some(std::iter::once(base).chain(proposals).collect())
 }

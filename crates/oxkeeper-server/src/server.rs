@@ -223,17 +223,10 @@ impl Server {
             total: config.clients.max_total,
             sessionless_ms: config.clients.sessionless_timeout_ms,
         };
-        let inspector = Inspector::new(config, mailbox.clone(), stats, disk);
-        let port =
-            ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
-        let driver = Driver {
-            replica,
-            mailbox: mailbox.clone(),
-            clock,
-            disk: disk_thread,
-            election,
-            peers,
-        };
+        let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
+        let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
+        let driver =
+            Driver { replica, mailbox: mailbox.clone(), clock, disk: disk_thread, election, peers };
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
             .spawn(move || run_or_die(driver, outputs))?;
@@ -390,10 +383,7 @@ fn shared_settings(config: &ServerConfig) -> Settings {
             connection_fill_ms: clients.connection_fill_ms,
             connection_fill_count: clients.connection_fill_count,
             connection_weights: clients.connection_weights,
-            connection_weight: (
-                clients.connection_weight_global,
-                clients.connection_weight_renew,
-            ),
+            connection_weight: (clients.connection_weight_global, clients.connection_weight_renew),
         },
     }
 }

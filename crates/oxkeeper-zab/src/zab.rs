@@ -144,6 +144,11 @@ impl Zab {
         }
     }
 
+    /// May `server` vote?
+    pub fn is_voter(&self, server: ServerId) -> bool {
+        self.core.config.ensemble.is_voter(server)
+    }
+
     /// How this server was brought up to date last, if it is or was a learner.
     pub fn last_sync_kind(&self) -> Option<SyncKind> {
         match &self.role {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use oxkeeper_proto::txn::{Payload, TxnHeader};
 use oxkeeper_proto::OpCode;
+use oxkeeper_proto::txn::{Payload, TxnHeader};
 use oxkeeper_state::State;
 use oxkeeper_state::watch::Notifier;
 use oxkeeper_zab::Proposal;

@@ -240,7 +240,10 @@ fn is_known(key: &str) -> bool {
 fn check_flags_of_quorum_sasl(settings: &Settings) -> Result<(), LoadError> {
     let enabled = settings.boolean("quorum.auth.enableSasl", false)?;
     for flag in ["quorum.auth.learnerRequireSasl", "quorum.auth.serverRequireSasl"] {
-        if settings.boolean(flag, false)? && !enabled && let Some(setting) = settings.get(flag) {
+        if settings.boolean(flag, false)?
+            && !enabled
+            && let Some(setting) = settings.get(flag)
+        {
             return Err(setting.wrong(
                 format!("quorum.auth.enableSasl is disabled, so cannot enable {flag}"),
                 format!("Remove {flag}"),

@@ -152,33 +152,31 @@ mod tests {
 
     #[test]
     fn separators_are_equals_colon_or_blanks() {
-        check("a=1\nb:2\nc 3\nd = 4\ne\t:\t5\nf", &[
-            ("a", "1", 1),
-            ("b", "2", 2),
-            ("c", "3", 3),
-            ("d", "4", 4),
-            ("e", "5", 5),
-            ("f", "", 6),
-        ]);
+        check(
+            "a=1\nb:2\nc 3\nd = 4\ne\t:\t5\nf",
+            &[
+                ("a", "1", 1),
+                ("b", "2", 2),
+                ("c", "3", 3),
+                ("d", "4", 4),
+                ("e", "5", 5),
+                ("f", "", 6),
+            ],
+        );
         check("a==1\nb= =2\nc : =3", &[("a", "=1", 1), ("b", "=2", 2), ("c", "=3", 3)]);
     }
 
     #[test]
     fn comments_and_empty_lines_are_skipped_and_every_line_end_counts() {
-        check("# a=1\r\n  ! b=2\r\r\n\n \t\nc=3 # no comment\r\n", &[(
-            "c",
-            "3 # no comment",
-            6,
-        )]);
+        check("# a=1\r\n  ! b=2\r\r\n\n \t\nc=3 # no comment\r\n", &[("c", "3 # no comment", 6)]);
     }
 
     #[test]
     fn an_odd_number_of_backslashes_joins_the_next_line() {
-        check("a=1,\\\n   2,\\\r\n\t3\nb=4\\\\\nc=5\\", &[
-            ("a", "1,2,3", 1),
-            ("b", "4\\", 4),
-            ("c", "5", 5),
-        ]);
+        check(
+            "a=1,\\\n   2,\\\r\n\t3\nb=4\\\\\nc=5\\",
+            &[("a", "1,2,3", 1), ("b", "4\\", 4), ("c", "5", 5)],
+        );
         check("a=1\\\n# 2\nb=\\\n\nc=3", &[("a", "1# 2", 1), ("b", "", 3), ("c", "3", 5)]);
     }
 

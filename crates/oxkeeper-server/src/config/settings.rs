@@ -42,11 +42,7 @@ pub(super) struct Setting {
 impl Setting {
     /// An error about this setting.
     pub(super) fn wrong(&self, message: impl Into<String>, hint: impl Into<String>) -> LoadError {
-        LoadError::Setting {
-            place: self.place.clone(),
-            message: message.into(),
-            hint: hint.into(),
-        }
+        LoadError::Setting { place: self.place.clone(), message: message.into(), hint: hint.into() }
     }
 
     pub(super) fn is_true(&self) -> bool {

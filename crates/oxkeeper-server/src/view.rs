@@ -1,0 +1,424 @@
+//! Shows the running server to the four-letter words.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_replica::{Client, Replica};
+use oxkeeper_zab::{Phase, SyncKind};
+
+use crate::client_port::{ClientPort, Words};
+use crate::clock::Clock;
+use crate::config::ServerConfig;
+use crate::disk::DiskStats;
+use crate::driver::Event;
+use crate::mailbox::Mailbox;
+use crate::words::{
+    self, Bucket, Conf, Connection, ConnectionSession, Dump, Member, Metric, MetricValue, Mode,
+    ServerView, Sessions, Summary, WatchSummary, Watches, Word,
+};
+
+/// How long a busy replica may take to answer before the server counts as not serving.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers four-letter words of one server.
+pub struct Inspector {
+    config: ServerConfig,
+    mailbox: Arc<Mailbox<Event>>,
+    disk: Arc<DiskStats>,
+    clock: Clock,
+    /// Monotonic ms when the server was first seen serving; 0: it is not.
+    serving_since_ms: AtomicU64,
+}
+
+/// What only the replica knows.
+#[derive(Default)]
+struct Role {
+    serving: bool,
+    mode: Option<&'static str>,
+    peer_state: Option<String>,
+    proposal_sizes: (i64, i64, i64),
+    /// Monotonic deadlines and sessions.
+    buckets: Vec<(u64, Vec<SessionId>)>,
+    learners: (usize, usize, usize, usize),
+    diffs: u64,
+    snaps: u64,
+    elections: u64,
+}
+
+impl Inspector {
+    /// For a server with this configuration.
+    pub fn new(
+        config: ServerConfig,
+        mailbox: Arc<Mailbox<Event>>,
+        disk: Arc<DiskStats>,
+        clock: Clock,
+    ) -> Inspector {
+        Inspector { config, mailbox, disk, clock, serving_since_ms: AtomicU64::new(0) }
+    }
+
+    /// Asks the replica thread. It is busy at worst; without an answer the server is not serving.
+    fn role(&self) -> Role {
+        let (answer, asked) = mpsc::channel();
+        self.mailbox.push(Event::Query(Box::new(move |replica| {
+            // The asker may have given up.
+            let _ = answer.send(look(replica));
+        })));
+        tokio::task::block_in_place(|| asked.recv_timeout(PATIENCE).unwrap_or_default())
+    }
+
+    /// How long the server has been serving, in ms, as far as anybody looked.
+    fn uptime_ms(&self, serving: bool) -> u64 {
+        let now_ms = self.clock.mono_ms().max(1);
+        let since_ms = match (serving, self.serving_since_ms.load(Ordering::Relaxed)) {
+            (false, _) => 0,
+            (true, 0) => now_ms,
+            (true, since_ms) => since_ms,
+        };
+        self.serving_since_ms.store(since_ms, Ordering::Relaxed);
+        if since_ms == 0 { 0 } else { now_ms - since_ms }
+    }
+}
+
+impl Words for Inspector {
+    fn extra(&self, word: [u8; 4]) -> Option<usize> {
+        match Word::from_bytes(word)? {
+            Word::Stmk => Some(8),
+            _ => Some(0),
+        }
+    }
+
+    fn answer(&self, word: [u8; 4], extra: &[u8], port: &ClientPort) -> Vec<u8> {
+        let Some(word) = Word::from_bytes(word) else { return Vec::new() };
+        port.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+        let mask = extra.first_chunk::<8>().map(|mask| i64::from_be_bytes(*mask));
+        // `ruok` must be answered even if the replica is stuck.
+        let role =
+            if matches!(word, Word::Ruok | Word::Envi) { Role::default() } else { self.role() };
+        if self.config.words.allows(word) {
+            tracing::debug!("Processing {} command", word.name());
+        }
+        let view = View { inspector: self, port, role };
+        words::answer(word, mask, &self.config.words, &view).unwrap_or_default().into_bytes()
+    }
+}
+
+fn look(replica: &Replica) -> Role {
+    let zab = replica.zab();
+    let mode = replica.mode_name();
+    Role {
+        serving: replica.is_serving(),
+        mode,
+        peer_state: zab.map(|zab| {
+            let state = match mode {
+                Some("leader") => "leading",
+                Some("follower") => "following",
+                Some("observer") => "observing",
+                _ => "looking",
+            };
+            let phase = match zab.phase() {
+                Phase::Election => "election",
+                Phase::Discovery => "discovery",
+                Phase::Synchronization => "synchronization",
+                Phase::Broadcast => "broadcast",
+            };
+            let sync = match zab.last_sync_kind().filter(|_| zab.phase() == Phase::Synchronization)
+            {
+                Some(SyncKind::Diff) => " - diff",
+                Some(SyncKind::Snap) => " - snap",
+                Some(SyncKind::Trunc) => " - trunc",
+                None => "",
+            };
+            format!("{state} - {phase}{sync}")
+        }),
+        proposal_sizes: replica.proposal_sizes(),
+        buckets: replica
+            .tracker()
+            .buckets()
+            .map(|(at_ms, sessions)| (at_ms, sessions.iter().copied().collect()))
+            .collect(),
+        learners: replica.learner_counts(),
+        diffs: zab.map_or(0, |zab| zab.sync_counts().diff),
+        snaps: zab.map_or(0, |zab| zab.sync_counts().snap),
+        elections: zab.map_or(0, |zab| zab.elections()),
+    }
+}
+
+/// The server at the moment a word is answered.
+struct View<'a> {
+    inspector: &'a Inspector,
+    port: &'a ClientPort,
+    role: Role,
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl View<'_> {
+    fn mode(&self) -> Mode {
+        match self.role.mode {
+            Some("leader") => Mode::Leader,
+            Some("follower") => Mode::Follower,
+            Some("observer") => Mode::Observer,
+            _ => Mode::Standalone,
+        }
+    }
+
+    fn connection(&self, client: &Arc<Client>, wall_offset_ms: i64) -> Connection {
+        let stats = client.stats();
+        let (min, sum, max, count) = stats.latency_ms;
+        let session = client.session();
+        Connection {
+            remote: client.peer,
+            interest: u8::from(session != 0),
+            queued: stats.queued as u64,
+            received: stats.received,
+            sent: stats.sent,
+            session: (session != 0).then(|| ConnectionSession {
+                id: session,
+                last_operation: op_name(stats.last_op),
+                established_ms: wall_offset_ms + stats.established_ms as i64,
+                timeout_ms: client.timeout_ms(),
+                last_cxid: stats.last_cxid.into(),
+                last_zxid: Zxid(stats.last_zxid),
+                last_response_ms: stats.last_response_ms,
+                latency_ms: (stats.last_latency_ms, min, sum / count.max(1), max),
+            }),
+        }
+    }
+
+    /// Metrics that every server has.
+    fn common_metrics(&self, summary: &Summary, metrics: &mut Vec<Metric>) {
+        let state = self.port.shared.state.read();
+        let disk = &self.inspector.disk;
+        let watches = self.watch_summary();
+        let (open, limit) = descriptors();
+        metrics.push(Metric {
+            name: "avg_latency".to_owned(),
+            value: MetricValue::Real(summary.latency_avg_ms),
+        });
+        for (name, value) in [
+            ("max_latency", summary.latency_max_ms),
+            ("min_latency", summary.latency_min_ms),
+            ("packets_received", summary.received),
+            ("packets_sent", summary.sent),
+            ("num_alive_connections", summary.connections as u64),
+            ("outstanding_requests", summary.outstanding),
+            ("znode_count", summary.node_count),
+            ("watch_count", watches.total as u64),
+            ("ephemerals_count", state.ephemerals_count() as u64),
+            ("approximate_data_size", state.approximate_data_size()),
+            ("global_sessions", state.sessions().len() as u64),
+            ("local_sessions", 0),
+            ("uptime", self.inspector.uptime_ms(self.serving())),
+            ("open_file_descriptor_count", open),
+            ("max_file_descriptor_count", limit),
+            ("diff_count", self.role.diffs),
+            ("snap_count", self.role.snaps),
+            ("looking_count", self.role.elections),
+            ("digest_mismatches_count", state.digest_mismatches()),
+            ("fsync_threshold_exceed_count", load(&disk.slow_syncs)),
+            ("cnt_fsynctime", load(&disk.syncs)),
+            ("sum_fsynctime", load(&disk.sync_us) / 1000),
+        ] {
+            metrics.push(integer(name, value as i64));
+        }
+    }
+
+    fn sessions_of_connections(&self) -> std::collections::BTreeMap<u64, SessionId> {
+        self.port.clients().iter().map(|client| (client.id, client.session())).collect()
+    }
+}
+
+fn integer(name: &str, value: i64) -> Metric {
+    Metric { name: name.to_owned(), value: MetricValue::Integer(value) }
+}
+
+impl ServerView for View<'_> {
+    fn serving(&self) -> bool {
+        let serving = self.role.serving && self.port.shared.serving();
+        self.inspector.uptime_ms(serving);
+        serving
+    }
+
+    fn summary(&self) -> Summary {
+        let shared = &self.port.shared;
+        let stats = &shared.stats;
+        let (answered, sum) = (load(&stats.answered), load(&stats.latency_sum_ms));
+        let min = load(&stats.latency_min_ms);
+        let mode = self.mode();
+        let state = shared.state.read();
+        Summary {
+            latency_min_ms: if min == u64::MAX { 0 } else { min },
+            latency_avg_ms: if answered == 0 { 0.0 } else { sum as f64 / answered as f64 },
+            latency_max_ms: load(&stats.latency_max_ms),
+            received: load(&stats.received),
+            sent: load(&stats.sent),
+            connections: self.port.len(),
+            outstanding: shared.outstanding() as u64,
+            zxid: state.last_zxid(),
+            mode,
+            // The reference keeps the root under two names.
+            node_count: state.tree.len() as u64 + 1,
+            proposal_sizes: (mode == Mode::Leader).then_some(self.role.proposal_sizes),
+            peer_state: self.role.peer_state.clone(),
+        }
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        let now = self.inspector.clock.now();
+        let offset_ms = now.wall_ms - now.mono_ms as i64;
+        self.port.clients().iter().map(|client| self.connection(client, offset_ms)).collect()
+    }
+
+    fn conf(&self) -> Conf<'_> {
+        let config = &self.inspector.config;
+        let member = config.quorum.as_ref();
+        let member = member.map(|quorum| Member { ensemble: quorum.ensemble.clone() });
+        Conf { config, sizes: self.directory_sizes(), member }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let summary = self.summary();
+        let mut metrics = Vec::new();
+        self.common_metrics(&summary, &mut metrics);
+        if let Some(quorum) = &self.inspector.config.quorum {
+            metrics.push(integer("quorum_size", quorum.ensemble.voters().count() as i64));
+        }
+        if let Some((last, min, max)) = summary.proposal_sizes {
+            let (learners, followers, observers, strangers) = self.role.learners;
+            metrics.push(integer("learners", learners as i64));
+            metrics.push(integer("synced_followers", followers as i64));
+            metrics.push(integer("synced_observers", observers as i64));
+            metrics.push(integer("synced_non_voting_followers", strangers as i64));
+            metrics.push(integer("leader_uptime", self.inspector.uptime_ms(true) as i64));
+            metrics.push(integer("last_proposal_size", last));
+            metrics.push(integer("min_proposal_size", min));
+            metrics.push(integer("max_proposal_size", max));
+        }
+        metrics
+    }
+
+    fn dump(&self) -> Dump {
+        let state = self.port.shared.state.read();
+        let now = self.inspector.clock.now();
+        let wall_ms = |at_ms: u64| now.wall_ms + at_ms as i64 - now.mono_ms as i64;
+        let sessions = match self.mode() {
+            Mode::Leader | Mode::Standalone => Sessions::Expiring(
+                self.role
+                    .buckets
+                    .iter()
+                    .map(|(at_ms, entries)| Bucket {
+                        expires_ms: wall_ms(*at_ms),
+                        entries: entries.clone(),
+                    })
+                    .collect(),
+            ),
+            _ => Sessions::Known(state.sessions().collect()),
+        };
+        let owners: Vec<_> = state.sessions_with_ephemerals().map(|(session, _)| session).collect();
+        let ephemerals = owners
+            .into_iter()
+            .map(|session| (session, state.ephemerals(session).collect()))
+            .collect();
+        let connections = self
+            .port
+            .clients()
+            .iter()
+            .map(|client| Bucket {
+                expires_ms: wall_ms(client.heard_ms() + client.timeout_ms().max(0) as u64),
+                entries: vec![(client.peer, client.session())],
+            })
+            .collect();
+        Dump { sessions, ephemerals, connections }
+    }
+
+    fn watches(&self) -> Watches {
+        let sessions = self.sessions_of_connections();
+        let session = |watcher: &u64| sessions.get(watcher).copied().unwrap_or_default();
+        let watches = self.port.shared.watches.lock();
+        let owned = |paths: Vec<&str>| paths.into_iter().map(str::to_owned).collect();
+        Watches {
+            by_session: watches
+                .by_watcher()
+                .into_iter()
+                .map(|(watcher, paths)| (session(&watcher), owned(paths)))
+                .collect(),
+            by_path: watches
+                .by_path()
+                .into_iter()
+                .map(|(path, watchers)| (path.to_owned(), watchers.iter().map(session).collect()))
+                .collect(),
+        }
+    }
+
+    fn watch_summary(&self) -> WatchSummary {
+        let summary = self.port.shared.watches.lock().summary();
+        WatchSummary {
+            connections: summary.connections,
+            paths: summary.paths,
+            total: summary.total,
+        }
+    }
+
+    fn directory_sizes(&self) -> (u64, u64) {
+        let data = &self.inspector.config.data;
+        (files_size(&data.snapshot_dir()), files_size(&data.txn_log_dir()))
+    }
+
+    fn reset_server_statistics(&self) {
+        self.port.shared.stats.reset();
+    }
+
+    fn reset_connection_statistics(&self) {
+        self.port.clients().iter().for_each(|client| client.reset_stats());
+    }
+}
+
+/// Name of an operation in `cons`.
+fn op_name(op: i32) -> &'static str {
+    match op {
+        -10 => "SESS",
+        -11 => "CLOS",
+        1 | 15 | 19 | 21 => "CREA",
+        2 | 20 => "DELE",
+        3 => "EXIS",
+        4 => "GETD",
+        5 => "SETD",
+        6 => "GETA",
+        7 => "SETA",
+        8 | 12 => "GETC",
+        9 => "SYNC",
+        11 => "PING",
+        13 => "CHEC",
+        14 => "MULT",
+        16 => "RECO",
+        17 => "CHKW",
+        18 => "REMW",
+        22 => "MLTR",
+        101 => "SETW",
+        103 => "GETE",
+        104 => "GETACN",
+        105 => "STW2",
+        106 => "ADDW",
+        107 => "HOMI",
+        _ => "NA",
+    }
+}
+
+fn files_size(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    sizes.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
+}
+
+/// Open and allowed descriptors.
+fn descriptors() -> (u64, u64) {
+    use rustix::process::{Resource, getrlimit};
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    (open, getrlimit(Resource::Nofile).current.unwrap_or(i64::MAX as u64))
+}

@@ -1,0 +1,262 @@
+//! What the four-letter words need to see of a server.
+
+use std::net::SocketAddr;
+
+use oxkeeper_proto::ensemble::EnsembleConfig;
+use oxkeeper_proto::{SessionId, Zxid};
+
+use crate::config::ServerConfig;
+
+/// A running server, as operators see it. Methods are called on a connection's task and may take
+/// locks for a short time.
+pub trait ServerView {
+    /// Are clients served (a leader is known, the tree is loaded)?
+    fn serving(&self) -> bool;
+    /// For `srvr`, `stat`, `mntr`, `isro`.
+    fn summary(&self) -> Summary;
+    /// Client connections, this one included; for `stat` and `cons`.
+    fn connections(&self) -> Vec<Connection>;
+    /// For `conf`.
+    fn conf(&self) -> Conf<'_>;
+    /// Metrics in the order to print, without the `zk_` of their names; for `mntr`.
+    fn metrics(&self) -> Vec<Metric>;
+    /// For `dump`.
+    fn dump(&self) -> Dump;
+    /// Data and exist watches; for `wchc` and `wchp`.
+    fn watches(&self) -> Watches;
+    /// For `wchs`.
+    fn watch_summary(&self) -> WatchSummary;
+    /// Bytes in the data and in the log directory; for `dirs`.
+    fn directory_sizes(&self) -> (u64, u64);
+    /// Tree digests of the past; for `hash`.
+    fn digests(&self) -> Vec<(Zxid, u64)> {
+        Vec::new()
+    }
+    /// For `envi`.
+    fn environment(&self) -> Environment {
+        Environment::gather()
+    }
+    /// For `gtmk`.
+    fn trace_mask(&self) -> i64 {
+        306
+    }
+    /// For `stmk`.
+    fn set_trace_mask(&self, _mask: i64) {}
+    /// For `srst`.
+    fn reset_server_statistics(&self);
+    /// For `crst`.
+    fn reset_connection_statistics(&self);
+}
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mode {
+    Standalone,
+    Leader,
+    Follower,
+    Observer,
+    ReadOnly,
+}
+
+impl Mode {
+    /// Its name in `Mode:` and `zk_server_state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Standalone => "standalone",
+            Mode::Leader => "leader",
+            Mode::Follower => "follower",
+            Mode::Observer => "observer",
+            Mode::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// The server in a few lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Smallest latency since the last reset, in ms; 0 before the first request.
+    pub latency_min_ms: u64,
+    /// Mean latency in ms.
+    pub latency_avg_ms: f64,
+    /// Largest latency in ms.
+    pub latency_max_ms: u64,
+    /// Packets from clients.
+    pub received: u64,
+    /// Packets to clients.
+    pub sent: u64,
+    /// Connections, the one that asks included.
+    pub connections: usize,
+    /// Requests not yet answered.
+    pub outstanding: u64,
+    /// Last zxid applied.
+    pub zxid: Zxid,
+    /// Role.
+    pub mode: Mode,
+    /// Znodes.
+    pub node_count: u64,
+    /// Leader only: sizes of proposals, last, smallest, largest, in bytes; -1 before the first.
+    pub proposal_sizes: Option<(i64, i64, i64)>,
+    /// Members only: `<state> - <phase>[ - <diff|snap|trunc>]`, for `zk_peer_state`.
+    pub peer_state: Option<String>,
+}
+
+/// A client connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connection {
+    /// The client.
+    pub remote: SocketAddr,
+    /// What is awaited: 1 input, 4 room for output, 5 both; 0 for one that serves a word.
+    pub interest: u8,
+    /// Requests not yet answered.
+    pub queued: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// What is known once a session is there.
+    pub session: Option<ConnectionSession>,
+}
+
+/// A connection's session and its last request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionSession {
+    /// The session.
+    pub id: SessionId,
+    /// Short name of the last operation, such as `GETD`; `NA` before the first.
+    pub last_operation: &'static str,
+    /// When the connection was made, in ms since 1970.
+    pub established_ms: i64,
+    /// Session timeout in ms.
+    pub timeout_ms: i32,
+    /// Number of the last request; negative: none to show.
+    pub last_cxid: i64,
+    /// zxid in the last reply.
+    pub last_zxid: Zxid,
+    /// When the last reply was made, in ms of a monotonic clock.
+    pub last_response_ms: u64,
+    /// Latencies in ms: last, smallest, mean, largest.
+    pub latency_ms: (u64, u64, u64, u64),
+}
+
+/// The configuration in effect.
+#[derive(Clone, Debug)]
+pub struct Conf<'a> {
+    /// What was loaded at the start.
+    pub config: &'a ServerConfig,
+    /// Bytes in the data and in the log directory.
+    pub sizes: (u64, u64),
+    /// Members only.
+    pub member: Option<Member>,
+}
+
+/// What `conf` tells of a member of an ensemble.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Members and version.
+    pub ensemble: EnsembleConfig,
+}
+
+/// One metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Name without `zk_`.
+    pub name: String,
+    /// Value.
+    pub value: MetricValue,
+}
+
+/// A metric's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum MetricValue {
+    Integer(i64),
+    /// Printed with one to four decimals.
+    Real(f64),
+}
+
+/// Sessions, ephemeral nodes, connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dump {
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Ephemeral nodes by session, sorted.
+    pub ephemerals: Vec<(SessionId, Vec<String>)>,
+    /// Connections by the time at which they are closed unless they begin a session.
+    pub connections: Vec<Bucket<(SocketAddr, SessionId)>>,
+}
+
+/// Sessions as the role sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sessions {
+    /// A leader or standalone server: by time of expiry.
+    Expiring(Vec<Bucket<SessionId>>),
+    /// A learner: sessions and timeouts in ms.
+    Known(Vec<(SessionId, i32)>),
+}
+
+/// What expires at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bucket<T> {
+    /// In ms since 1970.
+    pub expires_ms: i64,
+    /// What expires.
+    pub entries: Vec<T>,
+}
+
+/// Data and exist watches, both ways round, sorted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watches {
+    /// Paths by session.
+    pub by_session: Vec<(SessionId, Vec<String>)>,
+    /// Sessions by path.
+    pub by_path: Vec<(String, Vec<SessionId>)>,
+}
+
+/// Data and exist watches, summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct WatchSummary {
+    /// Connections that watch.
+    pub connections: usize,
+    /// Paths watched.
+    pub paths: usize,
+    /// Watches.
+    pub total: usize,
+}
+
+/// The process's surroundings, key and value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Environment(pub Vec<(&'static str, String)>);
+
+impl Environment {
+    /// Looks at this process. Keys are the reference's; what belongs to a Java machine is `<NA>`.
+    pub fn gather() -> Environment {
+        let system = rustix::system::uname();
+        let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
+        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "<NA>".to_owned());
+        let none = || "<NA>".to_owned();
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            other => other,
+        };
+        let directory =
+            std::env::current_dir().map_or_else(|_| none(), |d| d.display().to_string());
+        Environment(vec![
+            ("zookeeper.version", super::VERSION.to_owned()),
+            ("host.name", text(system.nodename())),
+            ("java.version", none()),
+            ("java.vendor", none()),
+            ("java.home", none()),
+            ("java.class.path", none()),
+            ("java.library.path", none()),
+            ("java.io.tmpdir", std::env::temp_dir().display().to_string()),
+            ("java.compiler", none()),
+            ("os.name", text(system.sysname())),
+            ("os.arch", architecture.to_owned()),
+            ("os.version", text(system.release())),
+            ("user.name", variable("USER")),
+            ("user.home", variable("HOME")),
+            ("user.dir", directory),
+        ])
+    }
+}
