@@ -87,6 +87,18 @@ impl Bench {
         Ok(Running { child, shown })
     }
 
+    /// Runs one that only makes its znodes and reports nothing.
+    pub fn prepare(self) -> Outcome {
+        let bench = self.with("--duration", "0s").flag("--keep");
+        let mut running = bench.spawn()?;
+        let status = running.child.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure(format!("`{}`: {status}", running.shown)))
+        }
+    }
+
     /// Runs it to its end.
     pub fn run(&self) -> Outcome<Report> {
         self.spawn()?.finish()

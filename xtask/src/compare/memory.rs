@@ -32,9 +32,8 @@ pub fn filled(kind: Kind, effort: Effort) -> Outcome<Ensemble> {
     let mut ensemble = Ensemble::new(kind, 1)?;
     ensemble.start()?;
     let znodes = effort.znodes;
-    let load =
-        Bench::new(&ensemble.connect(), "write").with("--root", ROOT).with("--znodes", znodes);
-    load.with("--duration", "0s").flag("--keep").run()?;
+    let connect = ensemble.connect();
+    Bench::new(&connect, "write").with("--root", ROOT).with("--znodes", znodes).prepare()?;
     let server = &mut ensemble.servers[0];
     server.kill();
     server.start()?;

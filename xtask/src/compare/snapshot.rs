@@ -21,8 +21,8 @@ use crate::tools::{Failure, Outcome};
 
 /// A snapshot comes after 100 000 to 200 000 transactions: some windows lie between two of them.
 const SNAP_COUNT: &str = "200000";
-const WINDOW: Duration = Duration::from_millis(1000);
-const MOST_WINDOWS: usize = 60;
+const WINDOW: Duration = Duration::from_millis(500);
+const MOST_WINDOWS: usize = 120;
 /// Windows of each sort that are enough.
 const ENOUGH: usize = 4;
 /// A file that has not grown for this long is complete.
