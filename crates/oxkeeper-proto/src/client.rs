@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::jute::{Decode, DecodeError, Encode, Reader, put_int, put_long, put_string};
+use crate::jute::{Decode, DecodeError, Encode, Reader, put_int, put_java_string, put_long};
 use crate::{Zxid, records};
 
 /// `xid` of a notification.
@@ -160,10 +160,6 @@ records! {
     SetAclRequest<'a> { path: Cow<'a, str>, acl: Option<Vec<AclEntry<'a>>>, version: i32, }
     /// Body of check (only inside multi).
     CheckRequest<'a> { path: Cow<'a, str>, version: i32, }
-    /// Body of checkWatches and removeWatches.
-    WatchesRequest<'a> { path: Cow<'a, str>, kind: i32, }
-    /// Body of addWatch; mode 0 persistent, 1 persistent recursive.
-    AddWatchRequest<'a> { path: Cow<'a, str>, mode: i32, }
     /// Body of setWatches.
     SetWatchesRequest<'a> {
         relative_zxid: i64, data: Vec<Cow<'a, str>>, exist: Vec<Cow<'a, str>>,
@@ -321,7 +317,7 @@ pub fn put_notification(out: &mut Vec<u8>, zxid: Zxid, kind: EventKind, path: &s
         ReplyHeader { xid: XID_NOTIFICATION, zxid: zxid.0, err: 0 }.encode(out);
         put_int(out, kind as i32);
         put_int(out, 3);
-        put_string(out, path);
+        put_java_string(out, path);
     });
 }
 

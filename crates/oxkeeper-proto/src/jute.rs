@@ -220,6 +220,28 @@ pub fn put_string(out: &mut Vec<u8>, value: &str) {
     put_buffer(out, Some(value.as_bytes()));
 }
 
+/// Appends a string as the reference's writer does: a character beyond U+FFFF becomes its two
+/// surrogates of three bytes each. No such character can stand in a path that exists; a client may
+/// still have one echoed (`docs/spec/client-protocol.md` 1.2).
+pub fn put_java_string(out: &mut Vec<u8>, value: &str) {
+    if value.chars().all(|c| c <= '\u{ffff}') {
+        return put_string(out, value);
+    }
+    let mut bytes = Vec::with_capacity(value.len() * 3 / 2);
+    for unit in value.encode_utf16() {
+        match unit {
+            0..0x80 => bytes.push(unit as u8),
+            0x80..0x800 => bytes.extend([0xc0 | (unit >> 6) as u8, 0x80 | (unit & 0x3f) as u8]),
+            _ => bytes.extend([
+                0xe0 | (unit >> 12) as u8,
+                0x80 | (unit >> 6 & 0x3f) as u8,
+                0x80 | (unit & 0x3f) as u8,
+            ]),
+        }
+    }
+    put_buffer(out, Some(&bytes));
+}
+
 /// Appends a vector of records.
 pub fn put_vec<T: Encode>(out: &mut Vec<u8>, items: &[T]) {
     put_int(out, items.len() as i32);
@@ -387,6 +409,13 @@ mod tests {
     fn malformed_utf8_becomes_the_replacement_character() {
         let bytes = [0, 0, 0, 2, b'/', 0xff];
         assert_eq!(Reader::new(&bytes).string().unwrap(), "/\u{fffd}");
+    }
+
+    #[test]
+    fn characters_beyond_the_basic_plane_are_written_as_two_surrogates() {
+        let mut out = Vec::new();
+        put_java_string(&mut out, "/\u{1f600}\u{e9}\u{20ac}");
+        assert_eq!(out[4..], *b"/\xed\xa0\xbd\xed\xb8\x80\xc3\xa9\xe2\x82\xac");
     }
 
     #[test]

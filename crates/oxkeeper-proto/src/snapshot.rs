@@ -120,11 +120,8 @@ pub struct SnapshotDigest {
 pub trait Database: SnapshotSink {
     /// The snapshot is complete: the state is now at `zxid`. `digest`: what the tree must have after
     /// the transaction that it names. Called once, also without a snapshot (zxid 0 or -1).
-    fn snapshot_loaded(
-        &mut self,
-        zxid: Zxid,
-        digest: Option<SnapshotDigest>,
-    ) -> Result<(), String>;
+    fn snapshot_loaded(&mut self, zxid: Zxid, digest: Option<SnapshotDigest>)
+    -> Result<(), String>;
 
     /// Applies one transaction of the log, in zxid order. `bytes` is the payload as logged. What
     /// fails by the replay rules (`docs/spec/storage-formats.md` 8.1) is no error; an error stops the

@@ -21,6 +21,7 @@ use oxkeeper_proto::client::{
     XID_PING, put_frame, put_notification,
 };
 use oxkeeper_proto::ids::session_password;
+use oxkeeper_proto::jute::put_java_string;
 use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader, SessionId, Zxid};
 use oxkeeper_state::apply::Outcome;
 use oxkeeper_state::auth::authenticate;
@@ -679,25 +680,24 @@ impl Task<'_> {
     }
 
     fn sync(&mut self, inner: &mut Inner, header: RequestHeader, body: &[u8]) {
-        if Reader::new(body).opt_string().is_err() {
+        let Ok(path) = Reader::new(body).opt_string() else {
             let code = ErrorCode::MarshallingError;
             self.decided(inner, Pending::Failed { xid: header.xid, code, close: false });
             return;
-        }
-        self.shared.add_outstanding(1);
-        // The reply echoes the path: the request's own bytes, without what may trail them.
-        let mut reader = Reader::new(body);
-        let path = match reader.opt_string() {
-            Ok(_) => &body[..reader.position()],
-            Err(_) => return,
         };
-        inner
-            .pending
-            .push_back((self.now_ms, Pending::Sync { xid: header.xid, body: path.into() }));
+        self.shared.add_outstanding(1);
+        // The reply echoes the path, as it was understood.
+        let mut echo = Vec::new();
+        match path {
+            Some(path) => put_java_string(&mut echo, &path),
+            None => None::<&[u8]>.encode(&mut echo),
+        }
+        let sync = Pending::Sync { xid: header.xid, body: echo.into() };
+        inner.pending.push_back((self.now_ms, sync));
         self.inputs.push(Input::Sync {
             client: self.client.clone(),
             xid: header.xid,
-            body: Bytes::copy_from_slice(path),
+            body: Bytes::copy_from_slice(body),
         });
     }
 

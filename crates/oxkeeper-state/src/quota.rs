@@ -52,6 +52,22 @@ impl Track {
         Track { count, bytes, count_hard: -1, bytes_hard: -1 }
     }
 
+    /// Reads the text; `None` if it has a part without `=`, or a value that is no number. Nobody can be
+    /// held to such limits: the reference fails the request.
+    pub fn parse_strictly(text: &[u8]) -> Option<Track> {
+        let well_formed = |pair: &str| match pair.split_once('=') {
+            Some((_, value)) => {
+                let value = value.split('=').next().unwrap_or_default();
+                value.is_empty() || value.parse::<i64>().is_ok()
+            }
+            None => false,
+        };
+        let lossy = String::from_utf8_lossy(text);
+        let pairs = lossy.trim_end_matches([',', ';']);
+        let fine = pairs.is_empty() || pairs.split([',', ';']).all(well_formed);
+        fine.then(|| Track::parse(text))
+    }
+
     /// Reads the text. What is missing or no number is -1.
     pub fn parse(text: &[u8]) -> Track {
         let mut track = Track::usage(-1, -1);

@@ -10,9 +10,7 @@ mod set_watches;
 
 use std::borrow::Cow;
 
-use oxkeeper_proto::client::{
-    AddWatchRequest, Id, ReadRequest, ReplyHeader, RequestHeader, WatchesRequest, XID_PING, perms,
-};
+use oxkeeper_proto::client::{Id, ReadRequest, ReplyHeader, RequestHeader, XID_PING, perms};
 use oxkeeper_proto::jute::{put_buffer, put_int, put_string};
 use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader, SessionId, Stat, Zxid};
 use parking_lot::Mutex;
@@ -136,14 +134,19 @@ impl Read<'_> {
             }
             OpCode::GetAcl => self.get_acl(&decode::<Cow<'_, str>>(r)?, out),
             OpCode::GetAllChildrenNumber => {
-                let node = self.readable(&decode::<Cow<'_, str>>(r)?, perms::READ)?;
-                put_int(out, self.state.tree.descendants_count(node) as i32);
+                let path = decode::<Cow<'_, str>>(r)?;
+                let node = self.readable(&path, perms::READ)?;
+                // Under its empty name the reference counts the root itself as well.
+                let root = i32::from(path.is_empty());
+                put_int(out, self.state.tree.descendants_count(node) as i32 + root);
                 Ok(())
             }
             OpCode::GetEphemerals => self.get_ephemerals(decode(r)?, out),
             OpCode::MultiRead => self.multi_read(r, out),
-            OpCode::AddWatch => self.add_watch(&decode(r)?, out),
-            OpCode::CheckWatches | OpCode::RemoveWatches => self.watches(op, &decode(r)?),
+            OpCode::AddWatch => self.add_watch(decode(r)?, decode(r)?, out),
+            OpCode::CheckWatches | OpCode::RemoveWatches => {
+                self.watches(op, decode(r)?, decode(r)?)
+            }
             OpCode::WhoAmI => {
                 self.who_am_i(out);
                 Ok(())
@@ -220,7 +223,8 @@ impl Read<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), ErrorCode> {
         let prefix = prefix.as_deref().unwrap_or_default();
-        let all = matches!(prefix.trim(), "" | "/");
+        // Blank is what Java trims: everything up to the space.
+        let all = prefix == "/" || prefix.chars().all(|c| c <= ' ');
         let count_at = out.len();
         put_int(out, 0);
         let mut count = 0;
@@ -234,24 +238,33 @@ impl Read<'_> {
         Ok(())
     }
 
-    fn add_watch(&self, request: &AddWatchRequest<'_>, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
-        let modes = match request.mode {
+    /// A null path is accepted, and watches nothing.
+    fn add_watch(
+        &self,
+        path: Option<Cow<'_, str>>,
+        mode: i32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ErrorCode> {
+        let modes = match mode {
             0 => Modes::PERSISTENT,
             1 => Modes::RECURSIVE,
             _ => return Err(ErrorCode::MarshallingError),
         };
-        self.watch_if(true, &request.path, modes);
+        if let Some(path) = path {
+            self.watch_if(true, &path, modes);
+        }
         put_int(out, 0);
         Ok(())
     }
 
-    fn watches(&self, op: OpCode, request: &WatchesRequest<'_>) -> Result<(), ErrorCode> {
-        let kind = WatchKind::from_code(request.kind).ok_or(ErrorCode::MarshallingError)?;
+    fn watches(&self, op: OpCode, path: Option<Cow<'_, str>>, kind: i32) -> Result<(), ErrorCode> {
+        let kind = WatchKind::from_code(kind).ok_or(ErrorCode::MarshallingError)?;
+        let path = path.ok_or(ErrorCode::NoWatcher)?;
         let watcher = self.context.watcher;
         let mut watches = self.watches.lock();
         let found = match op {
-            OpCode::RemoveWatches => watches.remove(watcher, &request.path, kind),
-            _ => watches.contains(watcher, &request.path, kind),
+            OpCode::RemoveWatches => watches.remove(watcher, &path, kind),
+            _ => watches.contains(watcher, &path, kind),
         };
         if found { Ok(()) } else { Err(ErrorCode::NoWatcher) }
     }

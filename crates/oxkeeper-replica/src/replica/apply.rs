@@ -33,9 +33,6 @@ impl Replica {
         }
         proposals.clear();
         self.to_apply = proposals;
-        if matches!(self.mode, Mode::Solo(_)) && !self.syncs.is_empty() {
-            self.solo_syncs(now);
-        }
     }
 
     fn apply(&mut self, now: Now, state: &mut State, proposal: &Proposal) {
@@ -60,6 +57,7 @@ impl Replica {
             if let Some((client, InFlightKind::Connect { timeout_ms })) = client {
                 self.establish(now, &client, header.client_id, timeout_ms);
             }
+            self.finish_solo_syncs(now, state);
             return;
         }
         if let Some((client, _)) = &client {
@@ -68,6 +66,19 @@ impl Replica {
         }
         if header.kind == OpCode::CloseSession.code() {
             self.session_closed(&header);
+        }
+        self.finish_solo_syncs(now, state);
+    }
+
+    /// Completes the syncs of a standalone server whose writes before them are applied, before anything
+    /// later is. (In an ensemble the protocol says when.)
+    pub(super) fn finish_solo_syncs(&mut self, now: Now, state: &State) {
+        if !matches!(self.mode, Mode::Solo(_)) {
+            return;
+        }
+        while let Some(sync) = self.syncs.pop_front_if(|sync| sync.after <= state.last_zxid()) {
+            sync.client.complete_sync(&self.shared, state, now.mono_ms);
+            Self::queue_wake(&mut self.woken, &sync.client);
         }
     }
 

@@ -234,23 +234,16 @@ impl Replica {
         };
         self.syncs.push_back(PendingSync { client, after });
         match &self.mode {
-            Mode::Solo(_) => self.solo_syncs(now),
+            Mode::Solo(_) => {
+                let shared = self.shared.clone();
+                self.finish_solo_syncs(now, &shared.state.read());
+            }
             Mode::Ensemble(_) => {
                 let op = OpCode::Sync.code();
                 let request = Request { session, cxid: xid, op, body: &body };
                 let packet = request_packet(request, Some(&ids));
                 self.zab_input(now, oxkeeper_zab::Input::Sync(packet), out);
             }
-        }
-    }
-
-    /// Completes the syncs of a standalone server whose writes before them are applied.
-    pub(super) fn solo_syncs(&mut self, now: Now) {
-        let shared = self.shared.clone();
-        let state = shared.state.read();
-        while let Some(sync) = self.syncs.pop_front_if(|sync| sync.after <= state.last_zxid()) {
-            sync.client.complete_sync(&shared, &state, now.mono_ms);
-            Self::queue_wake(&mut self.woken, &sync.client);
         }
     }
 

@@ -36,7 +36,7 @@ impl Attempt<'_> {
             Operation::SetData { path, data, version } => self.set_data(path, data, version),
             Operation::SetAcl { path, acl, version } => self.set_acl(path, acl, version),
             Operation::Check { path, version } => self.check(path, version),
-            Operation::Multi(parts) => Ok(self.multi(parts)),
+            Operation::Multi(parts) => self.multi(parts),
             Operation::BadMulti => Err(ErrorCode::MarshallingError),
             // Not offered: membership is fixed by the configuration.
             Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
@@ -81,8 +81,13 @@ impl Attempt<'_> {
         if self.acl_bytes > acl::MAX_ACL_BYTES { Err(ErrorCode::InvalidAcl) } else { Ok(acl) }
     }
 
-    fn delete<'b>(&mut self, path: Cow<'b, str>, version: i32) -> Result<Txn<'b>, ErrorCode> {
+    fn delete<'b>(
+        &mut self,
+        path: Option<Cow<'b, str>>,
+        version: i32,
+    ) -> Result<Txn<'b>, ErrorCode> {
         self.check_session(false)?;
+        let path = path.ok_or(ErrorCode::MarshallingError)?;
         if path::is_protected(&path) {
             return Err(ErrorCode::BadArguments);
         }
@@ -188,30 +193,33 @@ impl Attempt<'_> {
     }
 
     /// All operations, each on top of those before it; or none, with an error entry for the one that
-    /// failed and for each after it.
-    fn multi<'b>(&mut self, parts: Vec<Operation<'b>>) -> Txn<'b> {
+    /// failed and for each after it. What the reference stumbles over (a null path or id) fails the
+    /// multi as a whole.
+    fn multi<'b>(&mut self, parts: Vec<Operation<'b>>) -> Result<Txn<'b>, ErrorCode> {
         let mut txns = Vec::with_capacity(parts.len());
-        let mut failed = false;
+        let mut failed = None;
         self.overlay.begin();
         for part in parts {
-            if failed {
+            if failed.is_some() {
                 txns.push(Txn::Error(ErrorCode::RuntimeInconsistency.code()));
                 continue;
             }
             match self.operation(part) {
                 Ok(txn) => txns.push(self.for_old_members(txn)),
                 Err(code) => {
-                    failed = true;
+                    failed = Some(code);
                     txns.push(Txn::Error(code.code()));
                 }
             }
         }
-        if failed {
-            self.overlay.roll_back();
-        } else {
-            self.overlay.commit();
+        match failed {
+            None => self.overlay.commit(),
+            Some(_) => self.overlay.roll_back(),
         }
-        Txn::Multi(txns)
+        match failed {
+            Some(ErrorCode::MarshallingError) => Err(ErrorCode::MarshallingError),
+            _ => Ok(Txn::Multi(txns)),
+        }
     }
 
     fn for_old_members<'b>(&self, mut txn: Txn<'b>) -> Txn<'b> {
@@ -251,10 +259,11 @@ impl Attempt<'_> {
         let Some(quota) = self.state.quota_of(path) else { return Ok(()) };
         let track = |path: &str| {
             let node = self.state.tree.lookup(path)?;
-            Some(Track::parse(self.state.tree.data(node).unwrap_or_default()))
+            let text = self.state.tree.data(node).unwrap_or_default();
+            Some(Track::parse_strictly(text).ok_or(ErrorCode::MarshallingError))
         };
-        let Some(limits) = track(&quota::limits_path(quota)) else { return Ok(()) };
-        let used = track(&quota::stats_path(quota)).unwrap_or(Track::usage(0, 0));
+        let Some(limits) = track(&quota::limits_path(quota)).transpose()? else { return Ok(()) };
+        let used = track(&quota::stats_path(quota)).transpose()?.unwrap_or(Track::usage(0, 0));
         let exceeds =
             |limit: i64, used: i64, delta: i64| limit > -1 && used.saturating_add(delta) > limit;
         if (count > 0 && exceeds(limits.count_hard, used.count, count))

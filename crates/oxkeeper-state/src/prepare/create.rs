@@ -43,13 +43,14 @@ impl Attempt<'_> {
         let flags = Flags::parse(create.flags)?;
         let mode = self.mode(&create, &flags)?;
         self.check_session(flags.ephemeral)?;
-        let (parent_path, _) = path::split(&create.path).ok_or(ErrorCode::BadArguments)?;
+        let asked = create.path.clone().ok_or(ErrorCode::MarshallingError)?;
+        let (parent_path, _) = path::split(&asked).ok_or(ErrorCode::BadArguments)?;
         let acl = self.expand(create.acl.as_deref())?;
         let parent = self.get(parent_path)?;
         self.permit(&parent, perms::CREATE)?;
         let path = match flags.sequential {
-            true => Cow::Owned(format!("{}{:010}", create.path, parent.stat.cversion)),
-            false => create.path.clone(),
+            true => Cow::Owned(format!("{asked}{:010}", parent.stat.cversion)),
+            false => asked.clone(),
         };
         if !path::is_valid(&path) {
             return Err(ErrorCode::BadArguments);

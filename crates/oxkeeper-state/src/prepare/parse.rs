@@ -2,17 +2,15 @@
 
 use std::borrow::Cow;
 
-use oxkeeper_proto::client::{
-    AclEntry, CheckRequest, CreateRequest, CreateTtlRequest, DeleteContainerRequest, DeleteRequest,
-    MultiHeader, SetAclRequest, SetDataRequest,
-};
+use oxkeeper_proto::client::{AclEntry, CheckRequest, DeleteContainerRequest, MultiHeader};
 use oxkeeper_proto::{Decode, DecodeError, ErrorCode, OpCode, Reader};
 
 /// A create of any kind, as asked for.
 #[derive(Debug)]
 pub(super) struct Create<'a> {
     pub(super) op: OpCode,
-    pub(super) path: Cow<'a, str>,
+    /// `None`: null, which fails late with -5.
+    pub(super) path: Option<Cow<'a, str>>,
     pub(super) data: Option<&'a [u8]>,
     pub(super) acl: Option<Vec<AclEntry<'a>>>,
     pub(super) flags: i32,
@@ -25,7 +23,8 @@ pub(super) struct Create<'a> {
 pub(super) enum Operation<'a> {
     Create(Create<'a>),
     Delete {
-        path: Cow<'a, str>,
+        /// `None`: null, which fails late with -5.
+        path: Option<Cow<'a, str>>,
         version: i32,
     },
     DeleteContainer {
@@ -68,9 +67,11 @@ pub(super) fn parse(op: i32, body: &[u8]) -> Result<Operation<'_>, ErrorCode> {
     let op = OpCode::from_code(op).ok_or(ErrorCode::Unimplemented)?;
     let mut r = Reader::new(body);
     let operation = match op {
-        OpCode::Multi => Ok(parse_multi(&mut r).unwrap_or(Operation::BadMulti)),
-        OpCode::SetAcl => SetAclRequest::decode(&mut r)
-            .map(|SetAclRequest { path, acl, version }| Operation::SetAcl { path, acl, version }),
+        OpCode::Multi => match parse_multi(&mut r) {
+            Err(Spoiled::NullAcl) => return Err(ErrorCode::MarshallingError),
+            parsed => Ok(parsed.unwrap_or(Operation::BadMulti)),
+        },
+        OpCode::SetAcl => parse_set_acl(&mut r),
         OpCode::DeleteContainer => DeleteContainerRequest::decode(&mut r)
             .map(|DeleteContainerRequest { path }| Operation::DeleteContainer { path }),
         OpCode::Reconfig => parse_reconfig(&mut r),
@@ -85,39 +86,70 @@ pub(super) fn parse(op: i32, body: &[u8]) -> Result<Operation<'_>, ErrorCode> {
 /// An operation that may stand alone as well as (check: only) in a multi.
 fn parse_part<'a>(r: &mut Reader<'a>, op: OpCode) -> Option<Result<Operation<'a>, DecodeError>> {
     Some(match op {
-        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
-            CreateRequest::decode(r).map(|CreateRequest { path, data, acl, flags }| {
-                Operation::Create(Create { op, path, data, acl, flags, ttl_ms: -1 })
-            })
+        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
+            parse_create(r, op)
         }
-        OpCode::CreateTtl => {
-            CreateTtlRequest::decode(r).map(|CreateTtlRequest { path, data, acl, flags, ttl }| {
-                Operation::Create(Create { op, path, data, acl, flags, ttl_ms: ttl })
-            })
-        }
-        OpCode::Delete => DeleteRequest::decode(r)
-            .map(|DeleteRequest { path, version }| Operation::Delete { path, version }),
-        OpCode::SetData => {
-            SetDataRequest::decode(r).map(|SetDataRequest { path, data, version }| {
-                Operation::SetData { path, data, version }
-            })
-        }
+        OpCode::Delete => parse_delete(r),
+        OpCode::SetData => parse_set_data(r),
         OpCode::Check => CheckRequest::decode(r)
             .map(|CheckRequest { path, version }| Operation::Check { path, version }),
         _ => return None,
     })
 }
 
-fn parse_multi<'a>(r: &mut Reader<'a>) -> Option<Operation<'a>> {
+// These records are read field by field: a null path is no error of the format in the reference, it
+// fails later, with its zxid used.
+
+fn parse_create<'a>(r: &mut Reader<'a>, op: OpCode) -> Result<Operation<'a>, DecodeError> {
+    Ok(Operation::Create(Create {
+        op,
+        path: r.opt_string()?,
+        data: r.buffer()?,
+        acl: r.opt_vec()?,
+        flags: r.int()?,
+        ttl_ms: if op == OpCode::CreateTtl { r.long()? } else { -1 },
+    }))
+}
+
+fn parse_delete<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
+    Ok(Operation::Delete { path: r.opt_string()?, version: r.int()? })
+}
+
+/// A null path is as bad as an empty one.
+fn parse_set_data<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
+    let path = r.opt_string()?.unwrap_or_default();
+    Ok(Operation::SetData { path, data: r.buffer()?, version: r.int()? })
+}
+
+/// A null path is as bad as an empty one.
+fn parse_set_acl<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
+    let path = r.opt_string()?.unwrap_or_default();
+    Ok(Operation::SetAcl { path, acl: r.opt_vec()?, version: r.int()? })
+}
+
+/// Why a multi as a whole fails with -5.
+enum Spoiled {
+    /// It cannot be read, or holds what it must not. Uses a zxid.
+    Malformed,
+    /// The reference's decoder stumbles over a null ACL before it takes a zxid.
+    NullAcl,
+}
+
+fn parse_multi<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, Spoiled> {
     let mut parts = Vec::new();
     loop {
-        let header = MultiHeader::decode(r).ok()?;
+        let header = MultiHeader::decode(r).map_err(|_| Spoiled::Malformed)?;
         if header.done {
-            return Some(Operation::Multi(parts));
+            return Ok(Operation::Multi(parts));
         }
-        let mut part = parse_part(r, OpCode::from_code(header.kind)?)?.ok()?;
+        let op = OpCode::from_code(header.kind).ok_or(Spoiled::Malformed)?;
+        let part = parse_part(r, op).ok_or(Spoiled::Malformed)?;
+        let mut part = part.map_err(|_| Spoiled::Malformed)?;
         if let Operation::Create(create) = &mut part {
-            settle_in_multi(create)?;
+            if create.acl.is_none() {
+                return Err(Spoiled::NullAcl);
+            }
+            settle_in_multi(create).ok_or(Spoiled::Malformed)?;
         }
         parts.push(part);
     }
