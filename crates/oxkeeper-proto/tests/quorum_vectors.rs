@@ -229,7 +229,7 @@ fn touches_of_pings_round_trip() {
 
 #[test]
 fn payloads_of_proposals_round_trip_and_carry_the_zxid_of_their_packet() {
-    let mut check = |packet: &Packet, payload: &[u8]| {
+    let check = |packet: &Packet, payload: &[u8]| {
         let decoded = Payload::decode(payload).unwrap();
         assert_eq!(Zxid(decoded.header.zxid), packet.zxid);
         let mut again = Vec::new();
