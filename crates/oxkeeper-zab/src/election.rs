@@ -183,21 +183,33 @@ impl Election {
     ) -> Option<Elected> {
         let sender = ServerState::from_code(n.state);
         if !self.ensemble.is_voter(from) {
-            // Observers and strangers learn the leader this way.
-            let vote = Vote { round: self.clock, ..current };
-            self.send(from, state, vote, out);
+            // Observers and strangers learn the leader this way. One that answers LOOKING voters, as
+            // Apache's observers do, gets nothing that it would answer again: that never ends.
+            let ends = state != ServerState::Looking
+                || sender == Some(ServerState::Looking) && n.election_epoch <= self.clock;
+            if ends {
+                let vote = Vote { round: self.clock, ..current };
+                self.send(from, state, vote, out);
+            }
             return None;
         }
         let sender = sender?;
+        // Voters do not read what others answer.
+        let answers = self.ensemble.is_voter(self.me);
         if state == ServerState::Looking {
-            if sender == ServerState::Looking && n.election_epoch < self.clock {
+            if answers && sender == ServerState::Looking && n.election_epoch < self.clock {
                 self.send(from, state, self.proposal, out);
             }
             return self.looking(now_ms, from, n, out);
         }
         if sender == ServerState::Looking {
-            self.send(from, state, current, out);
+            if answers {
+                self.send(from, state, current, out);
+            }
             self.early.insert(from, (now_ms, n.clone()));
+        } else {
+            // It has found a leader meanwhile.
+            self.early.remove(&from);
         }
         None
     }
@@ -266,7 +278,11 @@ impl Election {
         };
         if vote.round == self.clock {
             self.received.insert(from, entry);
+            let mine = Vote { round: self.clock, ..self.proposal };
             let agrees = |id: ServerId| {
+                if id == self.me {
+                    return mine == vote;
+                }
                 self.received.get(&id).is_some_and(|other| match other.state {
                     ServerState::Looking => other.vote == vote,
                     _ => other.vote.leader == vote.leader,
@@ -295,11 +311,10 @@ impl Election {
         if !voter || self.initial.zxid == Zxid(-1) {
             return None;
         }
+        let mine = Vote { round: self.clock, ..self.proposal };
         let agrees = |id: ServerId| {
             id == self.me
-                || self.received.get(&id).is_some_and(|entry| {
-                    entry.state == ServerState::Looking && entry.vote == self.proposal
-                })
+                || self.received.get(&id).is_some_and(|entry| entry.vote == mine)
         };
         if !self.ensemble.is_quorum(agrees) {
             self.settled_at_ms = None;
