@@ -297,7 +297,9 @@ class Ensemble:
     def wait_serving(self, seconds=40):
         """Waits until all running servers serve and one of them leads."""
         end = time.monotonic() + seconds
-        for server in self.running():
+        for server in self.servers:
+            if server.process is None:
+                continue  # not started; one that ended by itself is a failure
             server.wait_serving(max(0.1, end - time.monotonic()))
         until(self.leader, max(0.1, end - time.monotonic()), "one server leads")
         return self

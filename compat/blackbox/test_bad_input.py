@@ -150,13 +150,18 @@ class TestConfiguration:
         assert group.leader() is leader and len(group.followers()) == 2
         writers.assert_sound([clients.open(server) for server in group])
 
-    def test_the_last_of_two_lines_with_the_same_id_counts(self, kind, tmp_path):
-        """As in every properties file; the members stay three."""
+    def test_two_lines_with_the_same_id_are_refused_with_both_places(self, kind, tmp_path):
+        """Apache takes the last line, as of every properties file, and says nothing."""
         group = Ensemble([kind] * 3, tmp_path)
         for server in group:
             server.write_config()
-            text = server.config_text()
-            server.config.write_text(f"server.2=127.0.0.1:{group[0].quorum_port}:1\n" + text)
+            server.config.write_text(f"server.2=127.0.0.1:{server.quorum_port}:1\n" + server.config_text())
+        if kind == "oxkeeper":
+            server = group[0]
+            code, output = starts_and_ends(server)
+            assert code == 2 and "server.2" in output and "lines 1 and" in output, f"status {code}:\n{server.log_tail()}"
+            return
+        for server in group:
             server.start(write_config=False)
         group.wait_serving()
         assert_serves(group[1])

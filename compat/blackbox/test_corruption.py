@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from harness import COMPAT, standalone
 
-VECTORS = Path(os.environ.get("VECTORS", COMPAT.parent / "crates" / "oxkeeper-storage" / "tests" / "vectors"))
+RECORDED = COMPAT.parent / "crates" / "oxkeeper-storage" / "tests" / "vectors" / "storage"
+VECTORS = Path(os.environ.get("VECTORS", RECORDED))
 POISON = "standalone-3.8.0-check-poison"
 # Valid directories that Apache refuses because it reads by its own settings; read by their lengths they are fine.
 READABLE_BY_LENGTH = {"closetxn_off", "digest_off"}

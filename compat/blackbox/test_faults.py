@@ -92,6 +92,7 @@ def test_killing_the_leader_loses_nothing(group, clients, summary):
             leader = group.leader()
             leader.kill()
             writers.wait_progress(time.monotonic(), 30)
+            assert group.leader() not in (None, leader)
             leader.start()
             leader.wait_serving()
             writers.wait_progress(time.monotonic(), 30)
