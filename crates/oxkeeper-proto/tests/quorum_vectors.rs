@@ -1,6 +1,8 @@
 //! Every message that Apache ZooKeeper servers sent each other in the recorded streams decodes, says
 //! what it should, and encodes again to the same bytes.
 
+#![allow(clippy::unwrap_used, reason = "a failure to read a vector is a failure of the test")]
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -130,7 +132,8 @@ fn decode_again(entry: &Entry, bytes: &[u8]) -> (usize, Vec<u8>) {
 /// Decodes a snapshot stream with its signature and writes it again from its items.
 fn copy_snapshot(bytes: &[u8]) -> (usize, Vec<u8>) {
     let mut decoder = BodyDecoder::new(MAX_LEN);
-    let (mut sessions, mut acls): (Vec<(i64, i32)>, Vec<(i64, Vec<Acl>)>) = Default::default();
+    let mut sessions: Vec<(i64, i32)> = Vec::new();
+    let mut acls: Vec<(i64, Vec<Acl>)> = Vec::new();
     let (mut nodes, mut used) = (Vec::new(), 0);
     loop {
         let (item, len) = decoder.next(&bytes[used..]).unwrap().expect("a whole item");

@@ -83,6 +83,48 @@ const HONOURED: &[&str] = &[
     "znode.container.maxNeverUsedIntervalMs",
 ];
 
+/// Keys that the reference parses itself as booleans: other values are fatal, used or not.
+const BOOLEANS: &[&str] = &[
+    "localSessionsEnabled",
+    "localSessionsUpgradingEnabled",
+    "syncEnabled",
+    "quorumListenOnAllIPs",
+    "standaloneEnabled",
+    "reconfigEnabled",
+    "sslQuorum",
+    "portUnification",
+    "sslQuorumReloadCertFiles",
+    "quorum.auth.enableSasl",
+    "quorum.auth.learnerRequireSasl",
+    "quorum.auth.serverRequireSasl",
+    "multiAddress.enabled",
+    "multiAddress.reachabilityCheckEnabled",
+    "jvm.pause.monitor",
+];
+
+/// Keys that the reference parses itself as numbers.
+const NUMBERS: &[&str] = &[
+    "clientPort",
+    "secureClientPort",
+    "clientPortListenBacklog",
+    "tickTime",
+    "initLimit",
+    "syncLimit",
+    "connectToLearnerMasterLimit",
+    "minSessionTimeout",
+    "maxSessionTimeout",
+    "maxClientCnxns",
+    "observerMasterPort",
+    "electionAlg",
+    "quorum.cnxn.threads.size",
+    "autopurge.snapRetainCount",
+    "autopurge.purgeInterval",
+    "multiAddress.reachabilityCheckTimeoutMs",
+    "jvm.pause.sleep.time.ms",
+    "jvm.pause.info-threshold.ms",
+    "jvm.pause.warn-threshold.ms",
+];
+
 /// Keys that tune parts which this server does not have; without them nothing is missing.
 const WITHOUT_EFFECT: &[&str] = &[
     "quorum.cnxn.threads.size",
@@ -213,6 +255,13 @@ fn is_membership(key: &str) -> bool {
 
 /// Looks at every key once: refuses to run without demanded protection, warns of what is ignored.
 pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
+    for key in BOOLEANS {
+        settings.boolean(key, false)?;
+    }
+    for key in NUMBERS {
+        settings.number(key, 0i32)?;
+    }
+    check_flags_of_quorum_sasl(settings)?;
     let properties = settings.properties.iter().filter_map(|(name, setting)| {
         let bare = name.strip_prefix("zookeeper.");
         let key = bare.or_else(|| is_known(name).then_some(name.as_str()))?;
@@ -221,7 +270,6 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     });
     let entries = settings.entries.iter().map(|(key, setting)| (key.as_str(), setting));
     for (key, setting) in entries.chain(properties) {
-        check_flags_of_quorum_sasl(settings)?;
         refuse(key, setting)?;
         if let Some(warning) = comment(key, setting) {
             settings.warn(warning);

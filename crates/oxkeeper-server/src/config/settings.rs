@@ -177,15 +177,7 @@ impl Settings {
 
     /// True for the text `true` only; with default true, false for anything else.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
-        self.flag_of(self.property(key), key, default)
-    }
-
-    pub(super) fn flag_process(&self, key: &str, default: bool) -> bool {
-        self.flag_of(self.process(key), key, default)
-    }
-
-    fn flag_of(&self, setting: Option<&Setting>, key: &str, default: bool) -> bool {
-        let Some(setting) = setting else { return default };
+        let Some(setting) = self.property(key) else { return default };
         if !setting.is_true() && !setting.text.eq_ignore_ascii_case("false") {
             let place = &setting.place;
             self.warn(Warning::warn(format!(
