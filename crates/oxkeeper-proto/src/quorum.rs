@@ -262,7 +262,8 @@ impl Notification {
         let (state, leader, zxid) = (r.int()?, r.long()?, Zxid(r.long()?));
         let election_epoch = r.long()?;
         let peer_epoch = if r.remaining() >= 8 { r.long()? } else { i64::from(zxid.epoch()) };
-        let version = if r.remaining() >= 4 { r.int()? } else { 0 };
+        // 40 bytes are an old format whose last four mean nothing.
+        let version = if r.remaining() >= 4 && frame.len() != 40 { r.int()? } else { 0 };
         let config = match version {
             2.. => r.buffer()?.map(Bytes::copy_from_slice),
             _ => None,
@@ -383,6 +384,21 @@ mod tests {
         bytes[12..16].copy_from_slice(&2000i32.to_be_bytes());
         assert!(Packet::decode(&bytes, 1024).is_err());
         assert_eq!(Packet::decode(&bytes, 4096), Ok(None));
+    }
+
+    #[test]
+    fn old_notifications_of_28_and_40_bytes_have_no_version() {
+        let mut frame = vec![0, 0, 0, 2];
+        frame.extend_from_slice(&3i64.to_be_bytes());
+        frame.extend_from_slice(&Zxid::new(5, 1).0.to_be_bytes());
+        frame.extend_from_slice(&4i64.to_be_bytes());
+        let short = Notification::decode(&frame).unwrap();
+        assert_eq!((short.leader, short.election_epoch, short.peer_epoch), (3, 4, 5));
+        frame.extend_from_slice(&6i64.to_be_bytes());
+        frame.extend_from_slice(&[9; 4]);
+        let longer = Notification::decode(&frame).unwrap();
+        assert_eq!((longer.peer_epoch, longer.version, longer.config), (6, 0, None));
+        assert!(Notification::decode(&frame[..27]).is_err());
     }
 
     #[test]
