@@ -16,6 +16,9 @@ use crate::history::Choice;
 use crate::{LinkId, Output, Proposal};
 use link::{Link, Stage};
 
+/// Highest epoch believed of a peer. zxids are signed on the wire, and no ensemble ever gets there.
+pub(crate) const MAX_EPOCH: Epoch = i32::MAX as Epoch - 1;
+
 /// What the leader is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
@@ -87,7 +90,7 @@ impl Leader {
         out.push(Output::Listen);
         let mut leader = Leader {
             stage: Wait::Epoch,
-            epoch: core.accepted + 1,
+            epoch: core.accepted.saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
             summary: (core.current, core.applied),
             epoch_acks: BTreeSet::new(),
@@ -262,7 +265,8 @@ impl Leader {
             (Stage::NewLeaderSent, Some(PacketKind::Ack)) => {
                 self.on_new_leader_ack(core, id, packet.zxid, out)
             }
-            (Stage::UpToDate, Some(PacketKind::Ack)) => {
+            // Old followers acknowledge proposals of the synchronization as soon as they can.
+            (Stage::Acknowledged | Stage::UpToDate, Some(PacketKind::Ack)) => {
                 self.on_ack(core, now_ms, id, packet.zxid, out)
             }
             (Stage::UpToDate, Some(PacketKind::Ping)) => {
@@ -299,6 +303,10 @@ impl Leader {
         let data = packet.data.as_deref().unwrap_or_default();
         let info = LearnerInfo::from_bytes(data)
             .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
+        if info.server == core.config.me || MAX_EPOCH < packet.zxid.epoch() {
+            let got = format!("server {} with accepted epoch {:#x}", info.server, packet.zxid.epoch());
+            return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
+        }
         let ours = core.config.ensemble.version;
         if ours < info.config_version {
             let (server, theirs) = (info.server, info.config_version);
@@ -319,7 +327,7 @@ impl Leader {
         link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
         link.stage = Stage::WaitingForEpoch;
         if self.stage == Wait::Epoch {
-            self.epoch = self.epoch.max(packet.zxid.epoch().saturating_add(1));
+            self.epoch = self.epoch.max(packet.zxid.epoch() + 1);
             if core.config.ensemble.is_voter(info.server) {
                 self.reported.insert(info.server);
             }
@@ -383,7 +391,9 @@ impl Leader {
         let server = link.server.unwrap_or_default();
         link.last_zxid = packet.zxid;
         link.stage = Stage::WaitingForSync;
-        if current != -1 {
+        // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
+        let open = !matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        if open && current != -1 {
             let theirs = (current as u32, packet.zxid);
             if self.summary < theirs {
                 return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
@@ -474,6 +484,12 @@ impl Leader {
                 (PacketKind::Snap, core.applied, Vec::new())
             }
         };
+        if kind != PacketKind::Diff
+            && let Some(server) = link.server
+        {
+            // What it has logged and acknowledged beyond is about to go: it must acknowledge again.
+            self.acked.remove(&server);
+        }
         out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));
         if kind == PacketKind::Snap {
             out.push(Output::SnapshotToLearner(id));
@@ -506,8 +522,10 @@ impl Leader {
         let server = link.server.unwrap_or_default();
         if zxid != Zxid::new(self.epoch, 0) {
             // Old followers acknowledge proposals before NEWLEADER: count them, go on waiting.
-            self.vouch(core, server, zxid)?;
-            self.commit_acknowledged(core, out);
+            if !link.observer {
+                self.vouch(core, server, zxid)?;
+                self.commit_acknowledged(core, out);
+            }
             return Ok(());
         }
         link.stage = Stage::Acknowledged;

@@ -15,6 +15,7 @@ use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
 use crate::core::Core;
 use crate::error::Misbehaved;
 use crate::history::follows;
+use crate::leader::MAX_EPOCH;
 use crate::{Output, Proposal};
 
 /// How a learner was brought up to date.
@@ -39,7 +40,7 @@ enum Phase {
     /// The stream behind SNAP is arriving.
     Receiving { epoch: Epoch, zxid: Zxid },
     /// The log is being cut; packets wait in `held`.
-    Truncating { epoch: Epoch },
+    Truncating { epoch: Epoch, zxid: Zxid },
     /// Until NEWLEADER. In memory mode commits go to the tree at once, and a snapshot follows.
     Synchronizing { epoch: Epoch, memory: bool },
     /// NEWLEADER has come; the history is being made durable.
@@ -214,6 +215,9 @@ impl Learner {
             return Err(unexpected("waiting for LEADERINFO", packet));
         }
         let epoch = packet.zxid.epoch();
+        if MAX_EPOCH < epoch {
+            return Err(unexpected("waiting for LEADERINFO", packet));
+        }
         if epoch < core.accepted {
             return Err(Misbehaved::OldEpoch { accepted: core.accepted, got: epoch });
         }
@@ -267,7 +271,7 @@ impl Learner {
             }
             Some(PacketKind::Trunc) => {
                 self.sync = Some(SyncKind::Trunc);
-                self.phase = Phase::Truncating { epoch };
+                self.phase = Phase::Truncating { epoch, zxid: packet.zxid };
                 core.disk(Output::Truncate(packet.zxid), out);
             }
             // The leader pings as soon as it has a sender for this learner.
@@ -294,7 +298,11 @@ impl Learner {
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        if let Phase::Truncating { epoch } = self.phase {
+        if let Phase::Truncating { epoch, zxid } = self.phase {
+            if core.applied != zxid {
+                // What lies between is missing here. The leader finds a better way next time.
+                return Err(Misbehaved::Gap { previous: core.applied, got: zxid });
+            }
             self.last_seen = core.applied;
             self.phase = Phase::Synchronizing { epoch, memory: true };
             for packet in std::mem::take(&mut self.held) {
@@ -400,6 +408,10 @@ impl Learner {
                 }
             }
             (Some(PacketKind::Inform | PacketKind::InformAndActivate), _) => {
+                if self.commits.len() != self.remembered.len() {
+                    let oldest = self.remembered.get(self.commits.len()).map(|first| first.zxid);
+                    return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
+                }
                 let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
                 self.commits.push_back(proposal.zxid);
                 self.remembered.push_back(proposal);
@@ -522,7 +534,7 @@ impl Learner {
             Some(PacketKind::Commit | PacketKind::CommitAndActivate) if !self.observer => {
                 self.commit(core, packet.zxid, out)?;
             }
-            Some(PacketKind::Inform | PacketKind::InformAndActivate) => {
+            Some(PacketKind::Inform | PacketKind::InformAndActivate) if self.observer => {
                 let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
                 let zxid = proposal.zxid;
                 self.log(core, proposal, out);

@@ -456,7 +456,13 @@ impl World {
         let server = self.mut_server(id);
         let limit = server.config.commit_log_count;
         let Some(op) = server.disk.queue.pop_front() else { return };
-        let answer = match server.disk.carry_out(op, limit) {
+        let carried_out = server.disk.carry_out(op, limit);
+        if self.trace.verbose
+            && let Ok(disk::Answer::Input(input)) = &carried_out
+        {
+            self.trace.note(format!("{id} disk: {input:?}"));
+        }
+        let answer = match carried_out {
             Ok(done) => done,
             Err(()) => {
                 self.crash(id);
