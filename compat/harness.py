@@ -7,12 +7,14 @@ Every server is a process group of its own and is signalled by its pid only. `RU
 the test run can end all of it and show its logs.
 """
 
+import fcntl
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,7 +43,7 @@ SETTINGS = {
 }
 
 RUNNING = []
-_taken = set()
+_taken = {}  # port -> open lock file
 
 
 def binary():
@@ -83,9 +85,9 @@ def command(kind, config, jvm_flags=()):
 
 
 def free_port():
-    """A loopback port of our range that nobody listens on and no other server of this run was given."""
+    """A loopback port of our range that nobody listens on and that no test run on this machine was given."""
     for port in random.sample(PORTS, len(PORTS)):
-        if port in _taken:
+        if port in _taken or not _reserved(port):
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,9 +95,22 @@ def free_port():
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _taken.add(port)
         return port
     raise RuntimeError(f"no free port in {PORTS}")
+
+
+def _reserved(port):
+    """Takes this port for the life of this process, against other test runs: by a lock on a file of its name."""
+    directory = Path(tempfile.gettempdir()) / "oxkeeper-test-ports"
+    directory.mkdir(exist_ok=True)
+    lock = (directory / str(port)).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return False
+    _taken[port] = lock
+    return True
 
 
 def until(condition, seconds, what):
