@@ -26,9 +26,9 @@ use crate::outbox::Outbox;
 const MAX_UNKNOWN: usize = 64;
 /// Learners that may be connected at once.
 const MAX_LINKS: usize = 1024;
-/// Attempts to open the port, and the pause between them: the one of the term before may still be
-/// closing.
-const BIND_ATTEMPTS: u32 = 10;
+/// Attempts to open the port. The first pauses between them are short, since the listener of the term
+/// before may still be closing; they grow up to [`BIND_PAUSE`].
+const BIND_ATTEMPTS: u32 = 14;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the quorum port needs to know.
@@ -166,7 +166,7 @@ async fn listen(shared: Arc<Shared>) {
             }
             Err(_) => attempt += 1,
         }
-        sleep(BIND_PAUSE).await;
+        sleep(Duration::from_millis(5 << attempt.min(8)).min(BIND_PAUSE)).await;
     };
     (shared.events)(LearnerEvent::Listening);
     // Aborting this task drops the set, which closes the listeners.
