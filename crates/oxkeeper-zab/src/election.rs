@@ -17,6 +17,8 @@ use crate::Output;
 const QUIET_MS: u64 = 200;
 /// Longest time between two sendings, in ms.
 const MAX_WAIT_MS: u64 = 60_000;
+/// The same for a server without a vote: nobody tells it of a new leader unless it asks.
+const MAX_WAIT_NO_VOTE_MS: u64 = 3_200;
 /// How long a LOOKING notification that came while this server was not LOOKING stays of use, in ms.
 /// Servers notice a leader's end at slightly different times.
 const EARLY_MS: u64 = 500;
@@ -106,10 +108,13 @@ impl Election {
         }
     }
 
-    /// Notes whether `peer` has an election connection.
-    pub fn set_link(&mut self, peer: ServerId, up: bool) {
+    /// Notes whether `peer` has an election connection. A new one is a reason to ask soon again: it
+    /// may end a partition.
+    pub fn set_link(&mut self, now_ms: u64, peer: ServerId, up: bool) {
         if up {
             self.links.insert(peer);
+            self.wait_ms = QUIET_MS;
+            self.resend_at_ms = self.resend_at_ms.min(now_ms + QUIET_MS);
         } else {
             self.links.remove(&peer);
         }
@@ -164,7 +169,9 @@ impl Election {
             }
             // A message to a peer without a connection also makes one.
             self.send_to_all(out);
-            self.wait_ms = (2 * self.wait_ms).min(MAX_WAIT_MS);
+            let voter = self.ensemble.is_voter(self.me);
+            let longest = if voter { MAX_WAIT_MS } else { MAX_WAIT_NO_VOTE_MS };
+            self.wait_ms = (2 * self.wait_ms).min(longest);
             self.resend_at_ms = now_ms + self.wait_ms;
         }
         None

@@ -227,7 +227,7 @@ impl Zab {
                 );
                 self.elected(elected, now_ms, out);
             }
-            Input::ElectionLink { peer, up } => self.election.set_link(peer, up),
+            Input::ElectionLink { peer, up } => self.election.set_link(now_ms, peer, up),
             Input::Propose(_)
             | Input::Forward(_)
             | Input::Sync(_)
@@ -278,10 +278,12 @@ impl Zab {
                 None
             }
             (Role::Leading(leader), Input::LearnerClosed(link)) => {
-                leader.on_closed(core, link).err().map(|lost| lost.0)
+                leader.on_closed(link);
+                None
             }
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
-                leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)
+                leader.on_packet(core, now_ms, link, packet, out);
+                None
             }
             // Left over from a role that has ended.
             _ => None,
