@@ -14,6 +14,8 @@ pub struct Core {
     pub accepted: Epoch,
     /// Epoch of the last leader whose history was adopted, durable.
     pub current: Epoch,
+    /// Highest epoch that a learner has reported to this server as a leader that was too old for it.
+    pub seen_epoch: Epoch,
     /// zxid of the last transaction given to `Apply` (or `epoch << 32` of a leader that serves, or the
     /// zxid of an adopted snapshot).
     pub applied: Zxid,
@@ -25,6 +27,9 @@ pub struct Core {
     pub log: CommittedLog,
     /// A snapshot was adopted and is not saved yet: tree and disk disagree.
     pub adopted_unsaved: bool,
+    /// The log could not be cut where a leader said: only a snapshot can bring this server in line, so
+    /// it tells leaders that it has nothing. (It still votes with what it has.)
+    pub needs_snapshot: bool,
     /// Disk requests (other than appends) without an answer.
     disk_pending: u32,
 }
@@ -37,11 +42,13 @@ impl Core {
             config,
             accepted,
             current,
+            seen_epoch: 0,
             applied: Zxid::ZERO,
             appended: Zxid::ZERO,
             flushed: Zxid::ZERO,
             log: CommittedLog::new(limit, Vec::new()),
             adopted_unsaved: false,
+            needs_snapshot: false,
             disk_pending: 0,
         };
         core.reloaded(history);

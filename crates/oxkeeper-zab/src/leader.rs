@@ -74,6 +74,8 @@ pub struct Leader {
     syncs: VecDeque<(Zxid, SyncFor)>,
     /// When the current wait has lasted too long.
     stage_deadline_ms: u64,
+    /// A learner has shown that this epoch is too old.
+    outdated: Option<Lost>,
     next_ping_ms: u64,
     next_check_ms: u64,
     /// How learners were synchronized.
@@ -90,7 +92,7 @@ impl Leader {
         out.push(Output::Listen);
         let mut leader = Leader {
             stage: Wait::Epoch,
-            epoch: core.accepted.saturating_add(1),
+            epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
             summary: (core.current, core.applied),
             epoch_acks: BTreeSet::new(),
@@ -102,6 +104,7 @@ impl Leader {
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
+            outdated: None,
             next_ping_ms: now_ms + core.config.tick_ms / 2,
             next_check_ms: now_ms + core.config.tick_ms,
             sync_counts: SyncCounts::default(),
@@ -239,10 +242,11 @@ impl Leader {
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Lost> {
         if let Err(error) = self.packet(core, now_ms, id, packet, out) {
             self.close(id, &error.to_string(), out);
         }
+        self.outdated.take().map_or(Ok(()), Err)
     }
 
     fn packet(
@@ -332,6 +336,15 @@ impl Leader {
                 self.reported.insert(info.server);
             }
             self.check_epoch(core, now_ms, out);
+        } else if self.epoch < packet.zxid.epoch()
+            && core.config.ensemble.servers.contains_key(&info.server)
+        {
+            // It has promised to follow nobody older, and would be turned away for ever. An election
+            // helps, if its outcome is a newer epoch.
+            core.seen_epoch = core.seen_epoch.max(packet.zxid.epoch());
+            let (server, theirs, ours) = (info.server, packet.zxid.epoch(), self.epoch);
+            let reason = format!("server {server} has accepted epoch {theirs}, this is {ours}");
+            self.outdated = Some(Lost(reason));
         } else {
             self.send_leader_info(out);
         }

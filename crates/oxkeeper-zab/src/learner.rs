@@ -239,7 +239,8 @@ impl Learner {
         out: &mut Vec<Output>,
     ) {
         let data = ack_epoch_data(current);
-        out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, core.applied, data)));
+        let last = if core.needs_snapshot { Zxid::ZERO } else { core.applied };
+        out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, last, data)));
         self.phase = Phase::FirstPacket { epoch };
     }
 
@@ -260,6 +261,9 @@ impl Learner {
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
         match packet.known_kind() {
+            Some(PacketKind::Diff | PacketKind::Trunc) if core.needs_snapshot => {
+                return Err(unexpected("waiting for SNAP", packet));
+            }
             Some(PacketKind::Diff) => {
                 self.sync = Some(SyncKind::Diff);
                 self.last_seen = core.applied;

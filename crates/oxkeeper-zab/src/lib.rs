@@ -131,6 +131,8 @@ pub enum Input {
     SnapshotSaved,
     /// Answer to [`Output::Truncate`] and [`Output::Reload`]: the tree was loaded anew.
     Reloaded(History),
+    /// Answer to [`Output::Truncate`] if the log cannot be cut there; nothing was changed.
+    TruncateFailed,
     /// Answer to [`Output::ReadLog`]: logged proposals from the first with zxid > `from` (preceded by
     /// the last one with zxid <= `from`, see there), ascending, or `None` if the log cannot serve.
     LogRead {
@@ -234,7 +236,8 @@ pub enum Output {
     SaveCurrentEpoch(Epoch),
     /// Write and sync a snapshot of the tree as it is now. Answer: [`Input::SnapshotSaved`].
     SaveSnapshot,
-    /// Drop the tree, cut the log behind this zxid, load anew. Answer: [`Input::Reloaded`].
+    /// Drop the tree, cut the log behind this zxid, load anew. Answer: [`Input::Reloaded`], or
+    /// [`Input::TruncateFailed`].
     Truncate(Zxid),
     /// Drop the tree and load it anew. Answer: [`Input::Reloaded`].
     Reload,

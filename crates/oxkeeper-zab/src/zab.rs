@@ -14,12 +14,19 @@ use crate::leader::{Leader, SyncCounts};
 use crate::learner::{Learner, SyncKind};
 use crate::{Config, History, Input, LinkId, Output, Phase, Proposal};
 
+/// A leader that turns this server away at once is not asked again at once: the pause before the next
+/// election grows by this with each failure, in ms.
+const PAUSE_MS: u64 = 50;
+/// Longest pause, in ms.
+const LONGEST_PAUSE_MS: u64 = 200;
+
 #[derive(Debug)]
 enum Role {
     Looking,
     Learning(Box<Learner>),
     Leading(Box<Leader>),
-    /// The role has ended; the disk must answer everything it was asked before the next vote.
+    /// The role has ended; the disk must answer everything it was asked before the next vote, and
+    /// after failures in a row some time must pass.
     Stopping,
 }
 
@@ -33,6 +40,10 @@ pub struct Zab {
     last_sync: Option<SyncKind>,
     sync_counts: SyncCounts,
     elections: u64,
+    /// Roles in a row that ended before they served.
+    failures: u64,
+    /// When the next election may begin.
+    look_at_ms: u64,
 }
 
 impl Zab {
@@ -60,6 +71,8 @@ impl Zab {
             last_sync: None,
             sync_counts: SyncCounts::default(),
             elections: 0,
+            failures: 0,
+            look_at_ms: now_ms,
         };
         zab.look(now_ms, out);
         zab
@@ -181,7 +194,7 @@ impl Zab {
             Role::Looking => Some(self.election.next_timeout()),
             Role::Learning(learner) => Some(learner.deadline_ms()),
             Role::Leading(leader) => Some(leader.next_timeout()),
-            Role::Stopping => None,
+            Role::Stopping => self.core.disk_idle().then_some(self.look_at_ms),
         }
     }
 
@@ -202,7 +215,7 @@ impl Zab {
                     self.end_role(now_ms, &lost.0, out);
                 }
             }
-            Role::Stopping => {}
+            Role::Stopping => self.finish_stop(now_ms, out),
         }
     }
 
@@ -239,6 +252,7 @@ impl Zab {
             | Input::CurrentEpochSaved(_)
             | Input::SnapshotSaved
             | Input::Reloaded(_)
+            | Input::TruncateFailed
             | Input::LogRead { .. } => self.on_disk(now_ms, input, out),
             _ => self.on_peer(now_ms, input, out),
         }
@@ -249,6 +263,7 @@ impl Zab {
     fn note_serving(&mut self) {
         if self.serving() {
             self.vote.peer_epoch = i64::from(self.core.current);
+            self.failures = 0;
         }
     }
 
@@ -282,8 +297,7 @@ impl Zab {
                 None
             }
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
-                leader.on_packet(core, now_ms, link, packet, out);
-                None
+                leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)
             }
             // Left over from a role that has ended.
             _ => None,
@@ -295,6 +309,7 @@ impl Zab {
 
     fn on_disk(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
         let mut failed = None;
+        let mut cannot_cut = false;
         let core = &mut self.core;
         match input {
             Input::Flushed(zxid) => {
@@ -326,6 +341,7 @@ impl Zab {
             Input::SnapshotSaved => {
                 core.disk_answered();
                 core.adopted_unsaved = false;
+                core.needs_snapshot = false;
                 if let Role::Learning(learner) = &mut self.role {
                     learner.on_snapshot_saved(core, out);
                 }
@@ -337,6 +353,11 @@ impl Zab {
                     failed = learner.on_truncated(core, now_ms, out).err();
                 }
             }
+            Input::TruncateFailed => {
+                core.disk_answered();
+                core.needs_snapshot = true;
+                cannot_cut = true;
+            }
             Input::LogRead { link, proposals } => {
                 if let Role::Leading(leader) = &mut self.role {
                     leader.on_log_read(core, link, proposals, out);
@@ -346,6 +367,9 @@ impl Zab {
         }
         if let Some(error) = failed {
             self.end_role(now_ms, &error.to_string(), out);
+        }
+        if cannot_cut && matches!(self.role, Role::Learning(_)) {
+            self.end_role(now_ms, "the log cannot be cut where the leader says", out);
         }
         self.finish_stop(now_ms, out);
     }
@@ -424,6 +448,11 @@ impl Zab {
             }
             Role::Looking | Role::Stopping => VecDeque::new(),
         };
+        let pause_ms = (PAUSE_MS * self.failures).min(LONGEST_PAUSE_MS);
+        self.look_at_ms = now_ms + pause_ms;
+        if !serving {
+            self.failures += 1;
+        }
         tracing::info!(server = self.core.config.me, reason, "leaving the role");
         if serving {
             out.push(Output::StopServing);
@@ -443,7 +472,7 @@ impl Zab {
         if self.core.adopted_unsaved {
             // The tree came from a leader, the disk has not seen it.
             self.core.disk(Output::Reload, out);
-        } else {
+        } else if self.look_at_ms <= now_ms {
             self.look(now_ms, out);
         }
     }
