@@ -1,0 +1,300 @@
+//! What must hold for all servers, at every step and at the end.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+
+use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
+use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_state::{State, Tree};
+use oxkeeper_zab::Proposal;
+
+use crate::world::{Violation, World};
+
+/// What was observed so far.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Largest zxid acknowledged to a client.
+    pub max_acked: i64,
+    /// Acknowledged nodes that nobody deletes, and their data.
+    pub kept: BTreeMap<String, String>,
+    /// Ids given out.
+    pub sessions: BTreeSet<i64>,
+    /// Sessions that a client knows to be over.
+    pub dead_sessions: BTreeSet<i64>,
+    /// The common nodes are there.
+    pub setup_done: bool,
+    /// Data of the shared registers by zxid of the write.
+    shared: BTreeMap<(String, i64), String>,
+    /// Payload hash of each proposal logged anywhere.
+    payloads: BTreeMap<i64, u64>,
+    /// Tree digest by zxid.
+    digests: BTreeMap<i64, (u64, usize)>,
+    /// Where the history of an epoch begins: last zxid of its leader.
+    bases: BTreeMap<Epoch, Zxid>,
+    /// Who served as leader of an epoch.
+    leaders: BTreeMap<Epoch, (usize, u64)>,
+    /// Largest zxid applied by a serving leader.
+    committed: Zxid,
+}
+
+impl Checks {
+    /// `path` had `value` after the write `mzxid`.
+    pub fn shared_value(
+        &mut self,
+        path: &str,
+        mzxid: i64,
+        value: &str,
+        written: bool,
+    ) -> Result<(), Violation> {
+        let known = self.shared.entry((path.to_owned(), mzxid)).or_insert_with(|| value.to_owned());
+        if known == value {
+            return Ok(());
+        }
+        let what = if written { "written" } else { "read" };
+        Err(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}"))
+    }
+
+    fn missing(&self, state: &State) -> Option<String> {
+        for (path, value) in &self.kept {
+            let Some(node) = state.tree.lookup(path) else {
+                return Some(format!("the acknowledged node {path} is missing"));
+            };
+            if state.tree.data(node) != Some(value.as_bytes()) {
+                return Some(format!("the acknowledged node {path} has other data"));
+            }
+        }
+        None
+    }
+}
+
+impl World<'_> {
+    /// A proposal goes into a log.
+    pub fn check_append(&mut self, server: usize, proposal: &Proposal) -> Result<(), Violation> {
+        let mut hasher = DefaultHasher::new();
+        proposal.payload.hash(&mut hasher);
+        let hash = hasher.finish();
+        self.trace.mix(&[server as u64, proposal.zxid.0 as u64, hash]);
+        let known = *self.checks.payloads.entry(proposal.zxid.0).or_insert(hash);
+        if known != hash {
+            return Err(format!("two different proposals have zxid {}", proposal.zxid));
+        }
+        Ok(())
+    }
+
+    /// A server acknowledges to its leader.
+    pub fn check_ack(&mut self, server: usize, packet: &Packet) -> Result<(), Violation> {
+        if packet.known_kind() != Some(PacketKind::Ack) || packet.zxid.counter() == 0 {
+            return Ok(());
+        }
+        let durable = self.servers[server].durable;
+        if durable < packet.zxid {
+            return Err(format!(
+                "s{} acknowledges {}, but its disk has only {durable} for sure",
+                server + 1,
+                packet.zxid
+            ));
+        }
+        Ok(())
+    }
+
+    /// A server writes currentEpoch.
+    pub fn check_current_epoch(&mut self, server: usize, epoch: Epoch) -> Result<(), Violation> {
+        let durable = self.servers[server].durable;
+        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let leading = process.replica.zab().map(|zab| zab.state()) == Some(ServerState::Leading);
+        let appended = process.store.appended();
+        if durable < appended {
+            return Err(format!(
+                "s{} saves currentEpoch {epoch} while {appended} is only durable to {durable}",
+                server + 1
+            ));
+        }
+        if leading {
+            self.checks.bases.insert(epoch, durable);
+            return Ok(());
+        }
+        match self.checks.bases.get(&epoch) {
+            Some(base) if durable < *base => Err(format!(
+                "s{} saves currentEpoch {epoch} before its history: durable {durable}, the epoch \
+                 begins after {base}",
+                server + 1
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// After each run of a replica thread.
+    pub fn check_server(&mut self, server: usize) -> Result<(), Violation> {
+        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
+        let shared = process.shared.clone();
+        let state = shared.state.read();
+        let (zxid, digest, exact) = (state.last_zxid(), state.digest(), state.is_exact());
+        if let Some(mismatch) = state.last_digest_mismatch() {
+            return Err(format!("s{}: digest mismatch {mismatch:?}", server + 1));
+        }
+        let Some(zab) = process.replica.zab() else { return Ok(()) };
+        let serving = process.replica.is_serving();
+        let role = (zab.state(), serving);
+        let epoch = zab.epoch();
+        let before = std::mem::replace(&mut process.role, role);
+        self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
+        if exact && serving {
+            let known = *self.checks.digests.entry(zxid.0).or_insert((digest, server));
+            if known.0 != digest {
+                return Err(format!(
+                    "at {zxid} s{} has digest {digest:x}, s{} has {:x}",
+                    server + 1,
+                    known.1 + 1,
+                    known.0
+                ));
+            }
+        }
+        if role == (ServerState::Leading, true) {
+            if before != role {
+                drop(state);
+                self.check_new_leader(server, epoch)?;
+                return Ok(());
+            }
+            self.check_committed(server, zxid)?;
+        }
+        Ok(())
+    }
+
+    fn check_new_leader(&mut self, server: usize, epoch: Epoch) -> Result<(), Violation> {
+        self.note(|| format!("s{} leads epoch {epoch}", server + 1));
+        self.summary.leaders += 1;
+        let me = (server, self.servers[server].incarnation);
+        if let Some(other) = self.checks.leaders.insert(epoch, me) {
+            return Err(format!("epoch {epoch} has two leaders: {other:?} and {me:?}"));
+        }
+        let Some(process) = &self.servers[server].process else { return Ok(()) };
+        let state = process.shared.state.read();
+        if let Some(missing) = self.checks.missing(&state) {
+            return Err(format!("s{} leads epoch {epoch}, but {missing}", server + 1));
+        }
+        Ok(())
+    }
+
+    fn check_committed(&mut self, server: usize, zxid: Zxid) -> Result<(), Violation> {
+        if zxid <= self.checks.committed || zxid.counter() == 0 {
+            return Ok(());
+        }
+        self.checks.committed = zxid;
+        let durable = self.servers.iter().filter(|server| server.durable >= zxid).count();
+        if durable * 2 <= self.servers.len() {
+            return Err(format!(
+                "s{} has committed {zxid}, but only {durable} servers have it for sure",
+                server + 1
+            ));
+        }
+        Ok(())
+    }
+
+    /// Is everything over and agreed?
+    pub fn is_quiet(&self) -> bool {
+        let mut zxids = BTreeSet::new();
+        for server in &self.servers {
+            let Some(process) = &server.process else { return false };
+            let state = process.shared.state.read();
+            if !process.replica.is_serving()
+                || !process.store.is_idle()
+                || state.sessions().len() > 0
+                || process.replica.outstanding_proposals() > 0
+            {
+                return false;
+            }
+            zxids.insert(state.last_zxid());
+        }
+        zxids.len() == 1
+    }
+
+    /// For the message of a run that does not end.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            let line = match &server.process {
+                None => format!("s{} down; ", index + 1),
+                Some(process) => {
+                    let state = process.shared.state.read();
+                    format!(
+                        "s{} {:?} serving {} at {} with {} sessions, disk idle {}, outstanding {}; ",
+                        index + 1,
+                        process.role.0,
+                        process.replica.is_serving(),
+                        state.last_zxid(),
+                        state.sessions().len(),
+                        process.store.is_idle(),
+                        process.replica.outstanding_proposals()
+                    )
+                }
+            };
+            text.push_str(&line);
+        }
+        text
+    }
+
+    /// What must hold when all is quiet.
+    pub fn check_end(&mut self) -> Result<(), Violation> {
+        let mut first: Option<(u64, String)> = None;
+        for (index, server) in self.servers.iter().enumerate() {
+            let Some(process) = &server.process else { continue };
+            let state = process.shared.state.read();
+            let id = index + 1;
+            if let Some(missing) = self.checks.missing(&state) {
+                return Err(format!("at the end {missing} at s{id}"));
+            }
+            if state.ephemerals_count() > 0 {
+                return Err(format!("s{id}: ephemerals outlived their sessions"));
+            }
+            check_pairs(&state)?;
+            let tree = dump(&state);
+            let digest = state.digest();
+            match &first {
+                None => first = Some((digest, tree)),
+                Some(first) if first.0 != digest => {
+                    return Err(format!("s{id} ends with digest {digest:x}, s1 {:x}", first.0));
+                }
+                Some(first) if first.1 != tree => {
+                    return Err(format!("s{id} ends with another tree than s1"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each multi created both nodes or none.
+fn check_pairs(state: &State) -> Result<(), Violation> {
+    let Some(parent) = state.tree.lookup("/m") else { return Ok(()) };
+    let names: BTreeSet<_> = state.tree.children(parent).map(|(_, name)| name.to_owned()).collect();
+    for name in &names {
+        let (stem, end) = name.split_at(name.len() - 1);
+        let other = if end == "a" { "b" } else { "a" };
+        if !names.contains(&format!("{stem}{other}")) {
+            return Err(format!("half of a multi: /m/{name}"));
+        }
+    }
+    Ok(())
+}
+
+/// All of a tree as text: paths, data, stats.
+fn dump(state: &State) -> String {
+    let mut lines = BTreeSet::new();
+    let mut open = vec![Tree::ROOT];
+    while let Some(node) = open.pop() {
+        let path = state.tree.path(node);
+        // Each server writes the configuration itself.
+        if path.starts_with("/zookeeper") {
+            continue;
+        }
+        open.extend(state.tree.children(node).map(|(child, _)| child));
+        lines.insert(format!(
+            "{path} {:?} {:?}\n",
+            state.tree.data(node),
+            state.tree.persisted(node)
+        ));
+    }
+    lines.into_iter().collect()
+}

@@ -1,0 +1,128 @@
+//! What goes wrong: crashes, loss of power in the middle of a disk operation, partitions, resets,
+//! pauses, slow disks and networks.
+
+use crate::net::ConnId;
+use crate::world::{Event, World};
+
+/// Faults under way.
+#[derive(Debug, Default)]
+pub struct FaultPlan {
+    /// Connections whose one end died without a word.
+    pub silent: Vec<ConnId>,
+    ended: bool,
+}
+
+impl World<'_> {
+    /// The next fault.
+    pub fn fault(&mut self) {
+        let silent: Vec<_> = std::mem::take(&mut self.faults.silent);
+        for conn in silent {
+            // The machine is back, or its address is taken back: the peers learn that it is gone.
+            self.reset(conn);
+        }
+        if self.now > self.plan.faults_end {
+            self.end_faults();
+            return;
+        }
+        let delay = self.dice.between(100_000, 2_000_000);
+        self.after(delay, Event::Fault);
+        let servers = self.servers.len() as u64;
+        let victim = self.dice.below(servers) as usize;
+        match self.dice.below(12) {
+            0 | 1 => {
+                if self.servers[victim].is_up() {
+                    let power = !self.dice.one_in(4);
+                    self.crash(victim, power);
+                }
+            }
+            2..=4 => {
+                let nth = self.dice.between(1, 60);
+                self.note(|| format!("s{} will lose power at disk operation {nth}", victim + 1));
+                self.servers[victim].disk.set_fuse(nth);
+            }
+            5 => self.isolate(victim),
+            6 => {
+                let other = self.dice.below(servers) as usize;
+                if other != victim {
+                    self.partition(victim, other);
+                }
+            }
+            7 => self.reset_some(victim),
+            8 => {
+                let pause = self.dice.between(50_000, 3_000_000);
+                self.note(|| format!("s{} pauses {pause} us", victim + 1));
+                self.servers[victim].paused_until = self.now + pause;
+            }
+            9 => {
+                self.servers[victim].disk_slow = self.dice.between(2, 60);
+                let delay = self.dice.between(100_000, 2_000_000);
+                self.after(delay, Event::SlowDiskEnds { server: victim });
+            }
+            10 => self.net.slow = self.dice.between(0, 30_000),
+            _ => {
+                // The whole ensemble loses power at once.
+                if self.dice.one_in(3) {
+                    for server in 0..self.servers.len() {
+                        if self.servers[server].is_up() {
+                            self.crash(server, true);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn partition(&mut self, a: usize, b: usize) {
+        self.note(|| format!("network: {a} and {b} do not reach each other"));
+        self.summary.partitions += 1;
+        self.block(a, b);
+        let delay = self.dice.between(100_000, 3_000_000);
+        self.after(delay, Event::HealLink { a, b });
+    }
+
+    fn isolate(&mut self, victim: usize) {
+        for other in 0..self.servers.len() {
+            if other != victim {
+                self.partition(victim, other);
+            }
+        }
+        if self.dice.one_in(2) {
+            for client in 0..self.clients.len() {
+                let node = self.servers.len() + client;
+                self.partition(victim, node);
+            }
+        }
+    }
+
+    fn reset_some(&mut self, victim: usize) {
+        let theirs = self.conns.iter().filter(|(_, conn)| conn.nodes.contains(&victim));
+        let ids: Vec<_> = theirs.map(|(id, _)| *id).collect();
+        for id in ids {
+            if self.dice.one_in(2) {
+                self.reset(id);
+            }
+        }
+    }
+
+    fn end_faults(&mut self) {
+        if std::mem::replace(&mut self.faults.ended, true) {
+            return;
+        }
+        self.note(|| "the faults end".to_owned());
+        self.net.slow = 0;
+        let nodes = self.servers.len() + self.clients.len();
+        for a in 0..nodes {
+            for b in 0..a {
+                self.heal(a, b);
+            }
+        }
+        for server in &mut self.servers {
+            server.disk.set_fuse(0);
+            server.disk_slow = 1;
+            server.paused_until = 0;
+        }
+        for server in 0..self.servers.len() {
+            self.after(10_000, Event::Restart { server });
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One seed: a run, its counters, or its failure with the events before it.
+
+use std::ops::AddAssign;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use oxkeeper_zab::SyncCounts;
+
+use crate::trace::Trace;
+use crate::world::World;
+
+/// What happened in one or many runs.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Summary {
+    pub seeds: u64,
+    pub simulated_us: u64,
+    pub crashes: u64,
+    pub partitions: u64,
+    pub elections: u64,
+    pub leaders: u64,
+    pub diffs: u64,
+    pub truncs: u64,
+    pub snaps: u64,
+    pub streams: u64,
+    pub log_reads: u64,
+    pub snapshots: u64,
+    pub sessions: u64,
+    pub resumed: u64,
+    pub expired: u64,
+    pub writes: u64,
+    pub reads: u64,
+    pub notifications: u64,
+}
+
+impl Summary {
+    /// Counts a leader's synchronizations.
+    pub fn add_syncs(&mut self, counts: SyncCounts) {
+        self.diffs += counts.diff;
+        self.truncs += counts.trunc;
+        self.snaps += counts.snap;
+    }
+}
+
+impl AddAssign<&Summary> for Summary {
+    fn add_assign(&mut self, other: &Summary) {
+        self.seeds += other.seeds;
+        self.simulated_us += other.simulated_us;
+        self.crashes += other.crashes;
+        self.partitions += other.partitions;
+        self.elections += other.elections;
+        self.leaders += other.leaders;
+        self.diffs += other.diffs;
+        self.truncs += other.truncs;
+        self.snaps += other.snaps;
+        self.streams += other.streams;
+        self.log_reads += other.log_reads;
+        self.snapshots += other.snapshots;
+        self.sessions += other.sessions;
+        self.resumed += other.resumed;
+        self.expired += other.expired;
+        self.writes += other.writes;
+        self.reads += other.reads;
+        self.notifications += other.notifications;
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hours = self.simulated_us as f64 / 3.6e9;
+        writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
+        writeln!(
+            f,
+            "crashes {}, partitions {}, elections {}, leaders {}",
+            self.crashes, self.partitions, self.elections, self.leaders
+        )?;
+        writeln!(
+            f,
+            "syncs: DIFF {}, TRUNC {}, SNAP {} (streams {}), log reads {}; periodic snapshots {}",
+            self.diffs, self.truncs, self.snaps, self.streams, self.log_reads, self.snapshots
+        )?;
+        write!(
+            f,
+            "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
+            self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
+        )
+    }
+}
+
+/// A run that broke a rule.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which.
+    pub seed: u64,
+    /// The broken rule.
+    pub what: String,
+    /// The last events.
+    pub lines: Vec<String>,
+}
+
+/// Runs one seed; the trace hash tells two runs apart. A failing seed is run again to collect its
+/// events.
+pub fn run_seed(seed: u64, servers: usize, echo: bool) -> Result<(Summary, u64), Box<Failure>> {
+    let mut trace = Trace::new(echo, echo);
+    match attempt(seed, servers, &mut trace) {
+        Ok(summary) => Ok((summary, trace.hash())),
+        Err(what) => {
+            if !echo {
+                trace = Trace::new(true, false);
+                let again = attempt(seed, servers, &mut trace);
+                if again.as_ref().err() != Some(&what) {
+                    let what = format!("{what} (the second run ended otherwise: {again:?})");
+                    return Err(Box::new(Failure { seed, what, lines: Vec::new() }));
+                }
+            }
+            let lines = trace.lines().map(str::to_owned).collect();
+            Err(Box::new(Failure { seed, what, lines }))
+        }
+    }
+}
+
+fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, String> {
+    let run = || {
+        let mut world = World::new(seed, servers, trace);
+        let result = world.run();
+        for server in &world.servers {
+            if let Some(zab) = server.process.as_ref().and_then(|process| process.replica.zab()) {
+                world.summary.add_syncs(zab.sync_counts());
+                world.summary.elections += zab.elections();
+            }
+        }
+        world.summary.seeds = 1;
+        world.summary.simulated_us = world.now;
+        result.map(|()| world.summary)
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    })
+}

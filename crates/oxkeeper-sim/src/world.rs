@@ -1,0 +1,249 @@
+//! The event queue, and everything that events change.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::ensemble::EnsembleConfig;
+use oxkeeper_zab::LinkId;
+
+use crate::check::Checks;
+use crate::dice::Dice;
+use crate::election_port::ElectionPort;
+use crate::faults::FaultPlan;
+use crate::net::{Conn, ConnId, Network};
+use crate::run::Summary;
+use crate::server::Server;
+use crate::trace::Trace;
+use crate::workload::SimClient;
+
+/// A broken rule, in words. Ends the run.
+pub type Violation = String;
+
+/// What can be due.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Event {
+    Wake { server: usize, incarnation: u64 },
+    Disk { server: usize, incarnation: u64 },
+    SnapshotStep { server: usize, incarnation: u64 },
+    LogRead { server: usize, incarnation: u64, link: LinkId, from: Zxid, to: Zxid },
+    Deliver { conn: ConnId, end: usize },
+    Dial { server: usize, incarnation: u64, term: u64, target: usize, deadline: u64 },
+    ElectionDial { from: usize, to: usize },
+    Stream { conn: ConnId },
+    ClientTask { conn: ConnId },
+    ReapIdle { server: usize, incarnation: u64 },
+    Client { client: usize },
+    Restart { server: usize },
+    Fault,
+    HealLink { a: usize, b: usize },
+    SlowDiskEnds { server: usize },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    seq: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> Ordering {
+        // The heap gives the largest first.
+        (other.at, other.seq).cmp(&(self.at, self.seq))
+    }
+}
+
+/// Settings of a run that the seed chose.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Members.
+    pub ensemble: EnsembleConfig,
+    /// Unit of the limits in ms.
+    pub tick_ms: u64,
+    /// Proposals in memory.
+    pub commit_log_count: usize,
+    /// `snapCount`.
+    pub snap_count: i64,
+    /// `snapshotSizeFactor`.
+    pub snapshot_size_factor: f64,
+    /// End of the faults, in µs.
+    pub faults_end: u64,
+    /// End of the clients' work, in µs.
+    pub work_end: u64,
+    /// The run must be quiet before this, in µs.
+    pub give_up: u64,
+}
+
+/// The simulated world.
+#[derive(Debug)]
+pub struct World<'t> {
+    /// Virtual time in µs.
+    pub now: u64,
+    seq: u64,
+    due: BinaryHeap<Due>,
+    /// Randomness.
+    pub dice: Dice,
+    /// Record.
+    pub trace: &'t mut Trace,
+    /// Settings.
+    pub plan: Plan,
+    /// Servers; index + 1 is the id.
+    pub servers: Vec<Server>,
+    /// Clients; node number is the number of servers plus the index.
+    pub clients: Vec<SimClient>,
+    /// Partitions and delays.
+    pub net: Network,
+    /// Connections.
+    pub conns: BTreeMap<ConnId, Conn>,
+    /// Election connections.
+    pub elections: ElectionPort,
+    /// What must hold.
+    pub checks: Checks,
+    /// Counters.
+    pub summary: Summary,
+    /// Fault injection.
+    pub faults: FaultPlan,
+}
+
+impl<'t> World<'t> {
+    /// A world in which nothing has happened.
+    pub fn new(seed: u64, servers: usize, trace: &'t mut Trace) -> World<'t> {
+        let mut dice = Dice::new(seed);
+        let mut ensemble = EnsembleConfig::default();
+        for id in 1..=servers {
+            let spec = format!("host{id}:2888:3888:participant");
+            if let Err(error) = ensemble.set(&format!("server.{id}"), &spec, false) {
+                panic!("the ensemble of the simulator is wrong: {error}");
+            }
+        }
+        let faults_end = dice.between(8_000_000, 20_000_000);
+        let plan = Plan {
+            ensemble,
+            tick_ms: dice.pick(&[50, 100, 100, 200]),
+            commit_log_count: dice.pick(&[5, 20, 20, 60]),
+            snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
+            snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
+            faults_end,
+            work_end: faults_end + 4_000_000,
+            give_up: faults_end + 60_000_000,
+        };
+        let clients = dice.between(2, 5) as usize;
+        World {
+            now: 0,
+            seq: 0,
+            due: BinaryHeap::new(),
+            dice,
+            trace,
+            plan,
+            servers: (0..servers).map(Server::new).collect(),
+            clients: (0..clients).map(|index| SimClient::new(index, servers + index)).collect(),
+            net: Network::default(),
+            conns: BTreeMap::new(),
+            elections: ElectionPort::default(),
+            checks: Checks::default(),
+            summary: Summary::default(),
+            faults: FaultPlan::default(),
+        }
+    }
+
+    /// Puts an event into the queue, `delay` µs from now.
+    pub fn after(&mut self, delay: u64, event: Event) {
+        self.seq += 1;
+        self.due.push(Due { at: self.now + delay, seq: self.seq, event });
+    }
+
+    /// Adds a line to the record.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        self.trace.line(self.now, text);
+    }
+
+    /// Runs from the first start to the quiet end.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        for server in 0..self.servers.len() {
+            let delay = self.dice.below(200_000);
+            self.after(delay, Event::Restart { server });
+        }
+        for client in 0..self.clients.len() {
+            let delay = self.dice.between(300_000, 900_000);
+            self.after(delay, Event::Client { client });
+        }
+        self.after(1_000_000, Event::Fault);
+        let mut next_quiet_check = self.plan.work_end;
+        while let Some(due) = self.due.pop() {
+            self.now = due.at;
+            self.handle(due.event)?;
+            if self.now >= next_quiet_check {
+                next_quiet_check = self.now + 200_000;
+                if self.is_quiet() {
+                    return self.check_end();
+                }
+            }
+            if self.now > self.plan.give_up {
+                return Err(format!("not quiet after the faults: {}", self.describe()));
+            }
+        }
+        Err("nothing is due any more".to_owned())
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Wake { server, incarnation } => self.wake(server, incarnation),
+            Event::Disk { server, incarnation } => self.disk_due(server, incarnation),
+            Event::SnapshotStep { server, incarnation } => {
+                self.snapshot_step(server, incarnation)
+            }
+            Event::LogRead { server, incarnation, link, from, to } => {
+                self.log_read(server, incarnation, link, from, to);
+                Ok(())
+            }
+            Event::Deliver { conn, end } => self.deliver(conn, end),
+            Event::Dial { server, incarnation, term, target, deadline } => {
+                self.dial(server, incarnation, term, target, deadline);
+                Ok(())
+            }
+            Event::ElectionDial { from, to } => {
+                self.election_dial(from, to);
+                Ok(())
+            }
+            Event::Stream { conn } => {
+                self.stream_step(conn);
+                Ok(())
+            }
+            Event::ClientTask { conn } => {
+                self.client_task(conn);
+                Ok(())
+            }
+            Event::ReapIdle { server, incarnation } => {
+                self.reap_idle(server, incarnation);
+                Ok(())
+            }
+            Event::Client { client } => self.client_step(client),
+            Event::Restart { server } => self.restart(server),
+            Event::Fault => {
+                self.fault();
+                Ok(())
+            }
+            Event::HealLink { a, b } => {
+                self.heal(a, b);
+                Ok(())
+            }
+            Event::SlowDiskEnds { server } => {
+                self.servers[server].disk_slow = 1;
+                Ok(())
+            }
+        }
+    }
+}
