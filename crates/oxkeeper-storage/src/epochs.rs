@@ -92,9 +92,11 @@ impl<D: Disk> EpochFiles<D> {
 
     fn take_over_temporary(&self, current: Epoch, last: Zxid) -> Result<Epoch, StorageError> {
         match self.read(CURRENT_TMP) {
+            // Not the announced epoch: a history that ends before it must not outrank one that reaches
+            // it. Records are logged in order, so with the first of an epoch all before it is here.
             Ok(Some(epoch)) if last.epoch() <= epoch => {
-                self.save_current(epoch)?;
-                Ok(epoch)
+                self.save_current(last.epoch())?;
+                Ok(last.epoch())
             }
             _ => Err(self.problem(CURRENT, EpochProblem::BehindHistory { current, last })),
         }

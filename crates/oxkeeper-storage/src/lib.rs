@@ -43,7 +43,7 @@ pub use disk::{Disk, DiskError, DiskFile, Place};
 pub use epochs::{EpochFiles, Epochs};
 pub use error::StorageError;
 pub use load::{Database, LoadOptions, Loaded, Proposal, load};
-pub use log_cut::{Truncated, discard_logs, truncate};
+pub use log_cut::{Truncated, adopt_snapshot, discard_logs, truncate};
 pub use log_range::{LogSpan, log_diff_allowed, read_range};
 pub use log_reader::{LogReader, LogRecord};
 pub use log_writer::{LogOptions, Synced, TxnLog};

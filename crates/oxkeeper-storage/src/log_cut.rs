@@ -6,7 +6,7 @@ use oxkeeper_proto::txn::payload_zxid;
 use crate::disk::{Disk, DiskFile, Place};
 use crate::error::{LogProblem, StorageError};
 use crate::log_file::{LogFile, Step};
-use crate::log_reader::log_files;
+use crate::log_reader::{LogReader, log_files};
 use crate::snapshot_reader::{looks_valid, snapshot_files};
 
 /// What a cut has left.
@@ -46,6 +46,12 @@ pub fn truncate<D: Disk>(
         return Err(StorageError::CannotTruncate { zxid, reason });
     }
 
+    if base != zxid && !has_record(disk, zxid, record_limit)? {
+        // Cutting further back would forget what this server has acknowledged.
+        let reason = "the log has no such transaction".to_owned();
+        return Err(StorageError::CannotTruncate { zxid, reason });
+    }
+
     let mut removed = Vec::new();
     for (_, name) in snapshots.into_iter().filter(|(at, _)| zxid < *at) {
         remove(disk, Place::Snapshots, name, &mut removed)?;
@@ -65,6 +71,11 @@ pub fn truncate<D: Disk>(
     Ok(Truncated { last, removed })
 }
 
+fn has_record<D: Disk>(disk: &D, zxid: Zxid, record_limit: usize) -> Result<bool, StorageError> {
+    let mut reader = LogReader::new(disk.clone(), zxid, record_limit)?;
+    Ok(reader.next_record()?.is_some_and(|record| record.zxid == zxid))
+}
+
 /// Deletes all log files, newest first: a snapshot that came from the leader has replaced their
 /// history, and on top of an older snapshot they must never be replayed again.
 pub fn discard_logs<D: Disk>(disk: &D) -> Result<Vec<String>, StorageError> {
@@ -72,6 +83,18 @@ pub fn discard_logs<D: Disk>(disk: &D) -> Result<Vec<String>, StorageError> {
     for (_, name) in log_files(disk)?.into_iter().rev() {
         remove(disk, Place::Logs, name, &mut removed)?;
     }
+    Ok(removed)
+}
+
+/// Makes the snapshot at `zxid`, which came from the leader and is published, the whole history:
+/// deletes newer snapshots, which a later start would prefer, then all logs, as [`discard_logs`]
+/// does.
+pub fn adopt_snapshot<D: Disk>(disk: &D, zxid: Zxid) -> Result<Vec<String>, StorageError> {
+    let mut removed = Vec::new();
+    for (_, name) in snapshot_files(disk)?.into_iter().filter(|(at, _)| zxid < *at) {
+        remove(disk, Place::Snapshots, name, &mut removed)?;
+    }
+    removed.extend(discard_logs(disk)?);
     Ok(removed)
 }
 
