@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: every target of `fuzz/` for a while, as many at once as there are cores.
+//! `cargo xtask fuzz`: every target of `fuzz/` for a while, as many at once as there are cores. The
+//! first inputs come from the recorded bytes (`fuzz/seeds.py`).
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -41,6 +42,7 @@ pub fn run(args: &FuzzArgs) -> Outcome {
         [] => all.lines().map(str::to_owned).collect(),
         named => named.to_vec(),
     };
+    tools::run(command("python3", &["seeds.py"]).current_dir(root().join("fuzz")))?;
     let logs = target_dir().join("fuzz-logs");
     fs::create_dir_all(&logs)?;
     for target in &targets {
