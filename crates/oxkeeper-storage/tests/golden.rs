@@ -104,7 +104,7 @@ fn logs_written_again_have_the_same_bytes_up_to_the_padding() {
             log.append(zxid, payload).unwrap();
         }
         log.sync().unwrap();
-        assert_eq!(ours.list(Place::Logs).unwrap(), [name.clone()]);
+        assert_eq!(ours.list(Place::Logs).unwrap(), [&name[..]]);
         let (ours, theirs) =
             (ours.bytes(Place::Logs, &name).unwrap(), disk.bytes(Place::Logs, &name).unwrap());
         let end = log.file_len() as usize;
