@@ -151,6 +151,8 @@ pub struct Replica {
     syncs: VecDeque<PendingSync>,
     revalidating: Map<SessionId, Vec<(Arc<Client>, i32)>>,
     next_session: SessionId,
+    /// Sessions whose connection has ended since touches were last reported to the leader.
+    departed: Vec<(SessionId, i32)>,
     /// Committed, not yet applied.
     to_apply: Vec<Proposal>,
     /// Waiting for `AdoptSnapshot`.
@@ -175,7 +177,7 @@ impl Replica {
     pub fn solo(shared: Arc<Shared>, config: Config, now: Now, out: &mut Vec<Output>) -> Replica {
         let last_zxid = shared.state.read().last_zxid();
         let mut replica = Replica::new(shared, config, Mode::Solo(Solo::new(last_zxid)), now);
-        replica.start_serving(now, None);
+        replica.start_serving(now, None, true);
         replica.finish(now, out);
         replica
     }
@@ -218,6 +220,7 @@ impl Replica {
             syncs: VecDeque::new(),
             revalidating: Map::default(),
             next_session,
+            departed: Vec::new(),
             to_apply: Vec::new(),
             received: None,
             woken: Vec::new(),

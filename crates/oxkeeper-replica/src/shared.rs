@@ -81,6 +81,8 @@ pub struct Shared {
     pub stats: Stats,
     /// Token bucket in front of new sessions.
     pub connection_throttle: Mutex<ConnectionThrottle>,
+    /// Counts replacements of the whole state; changes only under the write lock.
+    generation: AtomicU64,
     /// Are clients served? False without a quorum.
     serving: AtomicBool,
     /// Requests taken from clients and not answered yet.
@@ -100,6 +102,7 @@ impl Shared {
             connection_throttle: Mutex::new(ConnectionThrottle::new(&settings.limits)),
             settings,
             stats,
+            generation: AtomicU64::new(0),
             serving: AtomicBool::new(false),
             outstanding: AtomicI64::new(0),
             large_bytes: AtomicI64::new(0),
@@ -109,6 +112,16 @@ impl Shared {
     /// Are clients served?
     pub fn serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
+    }
+
+    /// Which state this is: a walk over the tree must not go on in another one. Stable while the state
+    /// is locked.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn set_serving(&self, serving: bool) {

@@ -37,8 +37,13 @@ pub enum DiskOp {
     Truncate(Zxid),
     /// Load anew.
     Reload,
-    /// A periodic snapshot is complete: give it its name.
-    Publish(snapshots::Finished),
+    /// A periodic snapshot has ended: give it its name, unless the history was replaced since.
+    Publish {
+        /// [`LogThread::generation`] when it began.
+        generation: u64,
+        /// Nothing, if it was given up.
+        finished: Option<snapshots::Finished>,
+    },
     /// Everything before this is done; end.
     Stop,
 }
@@ -115,6 +120,7 @@ impl DiskThread {
             queue: queue.clone(),
             stats,
             snapshot_running: false,
+            generation: 0,
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
         Ok(DiskThread { queue, mailbox, disk, settings, thread })
@@ -162,6 +168,8 @@ struct LogThread {
     queue: Arc<Mailbox<DiskOp>>,
     stats: Arc<DiskStats>,
     snapshot_running: bool,
+    /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
+    generation: u64,
 }
 
 /// Idle time after which the log prepares for what comes.
@@ -248,16 +256,24 @@ impl LogThread {
             DiskOp::Truncate(zxid) => {
                 self.log.roll()?;
                 let limit = self.settings.log.record_limit;
-                oxkeeper_storage::truncate(&self.disk, zxid, limit)?;
-                self.reload()?;
+                match oxkeeper_storage::truncate(&self.disk, zxid, limit) {
+                    Ok(_) => self.reload()?,
+                    Err(error @ StorageError::CannotTruncate { .. }) => {
+                        tracing::warn!("{error}. Asking the leader for a snapshot instead");
+                        self.answer(Z::TruncateFailed);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             DiskOp::Reload => {
                 self.log.roll()?;
                 self.reload()?;
             }
-            DiskOp::Publish(finished) => {
+            DiskOp::Publish { generation, finished } => {
                 self.snapshot_running = false;
-                self.publish(finished)?;
+                if let Some(finished) = finished.filter(|_| generation == self.generation) {
+                    self.publish(finished)?;
+                }
             }
             DiskOp::Append(_) | DiskOp::Stop => unreachable!("handled by the caller"),
         }
@@ -266,9 +282,10 @@ impl LogThread {
 
     /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
     fn save_snapshot(&mut self) -> Result<(), StorageError> {
+        self.generation += 1;
         let zxid = self.shared.state.read().last_zxid();
         let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
-        self.publish(finished)?;
+        self.publish(finished.expect("nobody replaces the state while the role waits for this"))?;
         if self.log.appended() != zxid {
             // The log belongs to another history now: nothing in it may ever be replayed on top of
             // an older snapshot.
@@ -286,6 +303,7 @@ impl LogThread {
     }
 
     fn reload(&mut self) -> Result<(), StorageError> {
+        self.generation += 1;
         let loaded = load_state(&self.disk, &self.settings.load)?;
         let last = loaded.history.last_zxid;
         self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
@@ -313,10 +331,10 @@ impl LogThread {
     fn start_snapshot(&mut self) {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
         let (settings, queue) = (self.settings.snapshot.clone(), self.queue.clone());
-        let pace = Some(settings.pace);
+        let (pace, generation) = (Some(settings.pace), self.generation);
         let take = move || match snapshots::write(&disk, &shared, &settings, pace) {
             // Named by the log thread, behind everything that the snapshot may contain.
-            Ok(finished) => queue.push(DiskOp::Publish(finished)),
+            Ok(finished) => queue.push(DiskOp::Publish { generation, finished }),
             Err(error) => fatal(&error),
         };
         if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(take) {

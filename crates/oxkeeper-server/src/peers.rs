@@ -134,7 +134,11 @@ impl Peers {
 
     fn connect(&mut self, server: ServerId) {
         self.term += 1;
-        let Some(spec) = self.config.ensemble.servers.get(&server) else { return };
+        let Some(spec) = self.config.ensemble.servers.get(&server) else {
+            let reason = format!("server {server} is not in the configuration");
+            self.events(PeerEventKind::Leader)(LeaderEvent::Closed { reason });
+            return;
+        };
         let config = LeaderLinkConfig {
             addresses: spec.quorum_addresses().collect(),
             connect_timeout: self.config.connect_limit,

@@ -189,7 +189,8 @@ impl Server {
         let LoadedState { state, history, needs_snapshot, .. } = loaded;
         let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
         if needs_snapshot {
-            snapshots::write(&disk, &shared, &settings.snapshot, None)?.publish()?;
+            let finished = snapshots::write(&disk, &shared, &settings.snapshot, None)?;
+            finished.expect("nobody else has the state yet").publish()?;
         }
         let mailbox = Arc::new(Mailbox::default());
         let context = Context { runtime: runtime.handle().clone(), mailbox: mailbox.clone() };

@@ -48,21 +48,29 @@ impl Finished {
     }
 }
 
-/// Writes a snapshot of the state in `shared`, in small steps. `pace`: pause between chunks.
+/// Writes a snapshot of the state in `shared`, in small steps. `pace`: pause between chunks. `None` if
+/// the state was replaced meanwhile: half of one tree and half of another make no snapshot.
 pub fn write(
     disk: &RealDisk,
     shared: &Arc<Shared>,
     settings: &SnapshotSettings,
     pace: Option<Duration>,
-) -> Result<Finished, StorageError> {
-    let mut walk = Walk::begin(&shared.state.read());
+) -> Result<Option<Finished>, StorageError> {
+    let (mut walk, generation) = {
+        let state = shared.state.read();
+        (Walk::begin(&state), shared.generation())
+    };
     let mut writer = SnapshotWriter::create(disk.clone(), walk.zxid(), settings.compression)?;
     let mut chunk = Vec::with_capacity(CHUNK + STEP.1);
     walk.put_tables(&mut chunk);
     let mut done = false;
     while !done {
         while !done && chunk.len() < CHUNK {
-            done = walk.step(&shared.state.read(), STEP.0, STEP.1, &mut chunk);
+            let state = shared.state.read();
+            if shared.generation() != generation {
+                return Ok(None);
+            }
+            done = walk.step(&state, STEP.0, STEP.1, &mut chunk);
         }
         writer.write(&chunk)?;
         chunk.clear();
@@ -70,7 +78,13 @@ pub fn write(
             std::thread::sleep(pause);
         }
     }
-    let end = walk.finish(&shared.state.read());
+    let end = {
+        let state = shared.state.read();
+        if shared.generation() != generation {
+            return Ok(None);
+        }
+        walk.finish(&state)
+    };
     let digest = end.digest.map(|(zxid, tree)| SnapshotDigest {
         zxid,
         version: DIGEST_VERSION,
@@ -78,5 +92,5 @@ pub fn write(
     });
     // Never the last zxid alone: no Apache server could read that.
     let last_zxid = (settings.last_zxid_section && digest.is_some()).then_some(end.last_zxid);
-    Ok(Finished(writer.complete(&Sections { digest, last_zxid })?))
+    Ok(Some(Finished(writer.complete(&Sections { digest, last_zxid })?)))
 }

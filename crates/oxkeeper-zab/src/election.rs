@@ -320,8 +320,7 @@ impl Election {
         }
         let mine = Vote { round: self.clock, ..self.proposal };
         let agrees = |id: ServerId| {
-            id == self.me
-                || self.received.get(&id).is_some_and(|entry| entry.vote == mine)
+            id == self.me || self.received.get(&id).is_some_and(|entry| entry.vote == mine)
         };
         if !self.ensemble.is_quorum(agrees) {
             self.settled_at_ms = None;

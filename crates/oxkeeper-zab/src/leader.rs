@@ -77,7 +77,6 @@ pub struct Leader {
     /// A learner has shown that this epoch is too old.
     outdated: Option<Lost>,
     next_ping_ms: u64,
-    next_check_ms: u64,
     /// How learners were synchronized.
     pub sync_counts: SyncCounts,
 }
@@ -106,7 +105,6 @@ impl Leader {
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
             outdated: None,
             next_ping_ms: now_ms + core.config.tick_ms / 2,
-            next_check_ms: now_ms + core.config.tick_ms,
             sync_counts: SyncCounts::default(),
         };
         leader.check_epoch(core, now_ms, out);
@@ -154,7 +152,7 @@ impl Leader {
 
     /// The next deadline of any kind.
     pub fn next_timeout(&self) -> u64 {
-        let mut next = self.next_ping_ms.min(self.next_check_ms);
+        let mut next = self.next_ping_ms;
         if !self.serving() {
             next = next.min(self.stage_deadline_ms);
         }
@@ -187,15 +185,11 @@ impl Leader {
                 out.push(Output::ToLearner(*id, ping.clone()));
             }
         }
-        if self.next_check_ms <= now_ms {
-            self.next_check_ms = now_ms + core.config.tick_ms.max(1);
-            return self.check_quorum(core);
-        }
-        Ok(())
+        self.check_quorum(core)
     }
 
-    /// A leader that serves needs a quorum of live, synchronized voters. Looked at once a tick: a
-    /// follower that is back before that has cost no election.
+    /// A leader that serves needs a quorum of live, synchronized voters. Without one nobody could join
+    /// it either, since a joiner must hear of the leader from a quorum: waiting would help nobody.
     fn check_quorum(&self, core: &Core) -> Result<(), Lost> {
         if !self.serving() {
             return Ok(());
@@ -220,9 +214,10 @@ impl Leader {
     }
 
     /// A link broke.
-    pub fn on_closed(&mut self, link: LinkId) {
+    pub fn on_closed(&mut self, core: &Core, link: LinkId) -> Result<(), Lost> {
         self.links.remove(&link);
         self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        self.check_quorum(core)
     }
 
     fn close(&mut self, link: LinkId, reason: &str, out: &mut Vec<Output>) {
@@ -246,7 +241,7 @@ impl Leader {
         if let Err(error) = self.packet(core, now_ms, id, packet, out) {
             self.close(id, &error.to_string(), out);
         }
-        self.outdated.take().map_or(Ok(()), Err)
+        self.outdated.take().map_or_else(|| self.check_quorum(core), Err)
     }
 
     fn packet(
@@ -308,7 +303,8 @@ impl Leader {
         let info = LearnerInfo::from_bytes(data)
             .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
         if info.server == core.config.me || MAX_EPOCH < packet.zxid.epoch() {
-            let got = format!("server {} with accepted epoch {:#x}", info.server, packet.zxid.epoch());
+            let got =
+                format!("server {} with accepted epoch {:#x}", info.server, packet.zxid.epoch());
             return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
         }
         let ours = core.config.ensemble.version;

@@ -293,8 +293,7 @@ impl Zab {
                 None
             }
             (Role::Leading(leader), Input::LearnerClosed(link)) => {
-                leader.on_closed(link);
-                None
+                leader.on_closed(core, link).err().map(|lost| lost.0)
             }
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
                 leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)

@@ -137,6 +137,8 @@ impl Replica {
             // Until now its sign of life was read from the connection itself.
             if self.leading() {
                 self.tracker.touch(session, None, client.heard_ms());
+            } else if self.touched_ms <= client.heard_ms() + 1 {
+                self.departed.push((session, client.timeout_ms()));
             }
         }
         for waiting in self.revalidating.values_mut() {

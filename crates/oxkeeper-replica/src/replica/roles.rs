@@ -31,7 +31,6 @@ impl Replica {
             tracing::error!(zxid = %packet.zxid, %error, "leaving the leader: it proposed a \
                 transaction that cannot be read");
             self.zab_input(now, oxkeeper_zab::Input::LeaderClosed, out);
-            out.push(Output::Zab(oxkeeper_zab::Output::CloseLeader));
             return;
         }
         self.zab_input(now, input, out);
@@ -69,7 +68,7 @@ impl Replica {
                 }
                 Z::StartServing { epoch, leading } => {
                     self.apply_committed(now);
-                    self.start_serving(now, leading.then_some(epoch));
+                    self.start_serving(now, Some(epoch), leading);
                 }
                 Z::StopServing => {
                     self.apply_committed(now);
@@ -112,23 +111,30 @@ impl Replica {
     }
 
     pub(super) fn replace_state(&mut self, state: State) {
-        let old = std::mem::replace(&mut *self.shared.state.write(), state);
+        let old = {
+            let mut current = self.shared.state.write();
+            self.shared.next_generation();
+            std::mem::replace(&mut *current, state)
+        };
         // Freeing a large tree takes a while: not under the lock.
         drop(old);
         self.to_apply.clear();
     }
 
-    /// A role is established. `leading_epoch` is `Some` for the leader of an ensemble.
-    pub(super) fn start_serving(&mut self, now: Now, leading_epoch: Option<u32>) {
+    /// A role is established. A standalone server has no epoch, and leads.
+    pub(super) fn start_serving(&mut self, now: Now, epoch: Option<u32>, leading: bool) {
         {
             let mut state = self.shared.state.write();
-            if let Some(epoch) = leading_epoch {
-                state.set_last_zxid(Zxid::new(epoch, 0));
+            // Everything of earlier epochs is here. A client that was at the leader before may have
+            // seen this zxid already.
+            if let Some(epoch) = epoch {
+                let start = Zxid::new(epoch, 0).max(state.last_zxid());
+                state.set_last_zxid(start);
             }
             if let Some((text, version)) = &self.config.config_node {
                 state.set_config_node(text.as_bytes(), *version, now.wall_ms, &mut ());
             }
-            if leading_epoch.is_some() || matches!(self.mode, Mode::Solo(_)) {
+            if leading {
                 state.remove_orphan_ephemerals();
                 self.tracker.reset(state.sessions(), now.mono_ms);
                 self.next_reap_ms = now.mono_ms + self.config.reap_interval_ms;
@@ -139,7 +145,7 @@ impl Replica {
         }
         self.touched_ms = now.mono_ms;
         self.serving = true;
-        let for_peers_only = leading_epoch.is_some() && !self.config.leader_serves;
+        let for_peers_only = leading && epoch.is_some() && !self.config.leader_serves;
         self.shared.set_serving(!for_peers_only);
     }
 
@@ -154,6 +160,7 @@ impl Replica {
         self.in_flight.clear();
         self.syncs.clear();
         self.revalidating.clear();
+        self.departed.clear();
         self.reaping.clear();
         self.next_reap_ms = u64::MAX;
         self.tracker.reset(std::iter::empty(), 0);
@@ -238,6 +245,9 @@ impl Replica {
     /// Sessions heard since the last report, as a PING reply carries them.
     fn touches(&mut self, now: Now) -> Bytes {
         let mut data = Vec::new();
+        for (session, timeout_ms) in self.departed.drain(..) {
+            put_touch(&mut data, session, timeout_ms);
+        }
         for (session, client) in &self.sessions {
             // One ms of overlap: a request in the very ms of the last report is not lost.
             if self.touched_ms <= client.heard_ms() + 1 {
