@@ -159,6 +159,7 @@ fn seed_passes(seed: u64, trace: bool) -> Option<World> {
     world.no_log_reads = random.chance(300);
     world.trace.on = trace;
     world.trace.verbose = trace;
+    world.trace.votes = trace;
     let result = catch_unwind(AssertUnwindSafe(|| run(&mut world, &mut random)));
     if trace {
         world.trace.lines.iter().for_each(|line| println!("{line}"));

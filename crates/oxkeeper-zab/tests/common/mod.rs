@@ -543,15 +543,15 @@ impl World {
                     push(&mut link.to_learner, Message::Closed);
                 }
             }
-            Output::ToLearner(link, packet) => self.to_learner(link, Message::Packet(packet)),
+            Output::ToLearner(link, packet) => self.send_to_learner(link, Message::Packet(packet)),
             Output::ProposalToLearner { link, proposal, inform } => {
                 let kind = if inform { PacketKind::Inform } else { PacketKind::Proposal };
                 let packet = Packet::with(kind, proposal.zxid, proposal.payload);
-                self.to_learner(link, Message::Packet(packet));
+                self.send_to_learner(link, Message::Packet(packet));
             }
             Output::SnapshotToLearner(link) => {
                 let tree = server.tree.clone();
-                self.to_learner(link, Message::Stream(tree));
+                self.send_to_learner(link, Message::Stream(tree));
             }
             Output::ReadLog { link, from, .. } => server.reads.push_back((link, from)),
             Output::CloseLearner { link, .. } => {
@@ -609,7 +609,7 @@ impl World {
         }
     }
 
-    fn to_learner(&mut self, link: LinkId, message: Message) {
+    fn send_to_learner(&mut self, link: LinkId, message: Message) {
         let link = self.links.get_mut(&link).expect("a link of this leader");
         assert!(link.leader_open, "nothing is sent on a closed link");
         push(&mut link.to_learner, message);

@@ -8,7 +8,9 @@ use oxkeeper_zab::Output;
 #[derive(Default)]
 pub struct Trace {
     pub on: bool,
-    /// Also notifications and pings.
+    /// Also notifications.
+    pub votes: bool,
+    /// Also pings and the disk's answers.
     pub verbose: bool,
     pub lines: Vec<String>,
 }
@@ -38,7 +40,7 @@ impl Trace {
     fn line(&self, output: &Output) -> Option<String> {
         Some(match output {
             Output::Notify { to, notification: n } => {
-                if !self.verbose {
+                if !self.votes {
                     return None;
                 }
                 let state = ServerState::from_code(n.state);
