@@ -58,6 +58,16 @@ pub struct ServerSpec {
 }
 
 impl ServerSpec {
+    /// Equal but for the order of addresses?
+    fn same_as(&self, other: &ServerSpec) -> bool {
+        let sorted = |spec: &ServerSpec| {
+            let mut addresses = spec.addresses.clone();
+            addresses.sort();
+            addresses
+        };
+        self.role == other.role && self.client == other.client && sorted(self) == sorted(other)
+    }
+
     /// The addresses of the quorum port.
     pub fn quorum_addresses(&self) -> impl Iterator<Item = HostPort> + '_ {
         self.addresses.iter().map(|a| HostPort { host: a.host.clone(), port: a.quorum_port })
@@ -197,22 +207,31 @@ impl EnsembleConfig {
         let (mut counted, mut won) = (0, 0);
         for members in self.groups.values() {
             let voters = || members.iter().copied().filter(|id| self.is_voter(*id));
-            let total: i64 = voters().map(|id| self.weight(id)).sum();
+            // Weights come from peers: their sum may exceed 64 bits.
+            let weight = |id| i128::from(self.weight(id));
+            let total: i128 = voters().map(weight).sum();
             if total == 0 {
                 continue;
             }
-            let acked: i64 = voters().filter(|id| has(*id)).map(|id| self.weight(id)).sum();
+            let acked: i128 = voters().filter(|id| has(*id)).map(weight).sum();
             counted += 1;
             won += usize::from(acked > total / 2);
         }
         won > counted / 2
     }
 
-    /// Same members, addresses, roles (versions aside)?
+    /// Same members, addresses, roles, groups and weights (versions aside)? The order of a server's
+    /// addresses means nothing, and a voter's weight of 1 may be written or not.
     pub fn same_members(&self, other: &EnsembleConfig) -> bool {
-        self.servers == other.servers
+        let weights_matter = !self.groups.is_empty();
+        self.servers.len() == other.servers.len()
+            && self
+                .servers
+                .iter()
+                .zip(&other.servers)
+                .all(|((id, one), (other_id, another))| id == other_id && one.same_as(another))
             && self.groups == other.groups
-            && self.weights == other.weights
+            && (!weights_matter || self.voters().all(|id| self.weight(id) == other.weight(id)))
     }
 }
 
@@ -263,16 +282,16 @@ fn parse_server(id: ServerId, value: &str, multi: bool) -> Result<ServerSpec, Co
             return Err(ConfigError::EqualPorts(id));
         }
         let this = match kind {
-            None => Role::Participant,
-            Some(kind) if kind.eq_ignore_ascii_case("participant") => Role::Participant,
-            Some(kind) if kind.eq_ignore_ascii_case("observer") => Role::Observer,
+            None => None,
+            Some(kind) if kind.eq_ignore_ascii_case("participant") => Some(Role::Participant),
+            Some(kind) if kind.eq_ignore_ascii_case("observer") => Some(Role::Observer),
             Some(kind) => return Err(ConfigError::PeerType(kind.to_owned())),
         };
-        if role.is_some_and(|role| role != this) && kind.is_some() {
+        if this.is_some() && role.is_some() && role != this {
             return Err(form());
         }
         // With several addresses the canonical text writes the role once, at the end.
-        role = if kind.is_some() || role.is_none() { Some(this) } else { role };
+        role = this.or(role);
         addresses.push(address);
     }
     if addresses.len() > 1 && !multi {
@@ -289,6 +308,10 @@ fn parse_server(id: ServerId, value: &str, multi: bool) -> Result<ServerSpec, Co
 fn split_host(text: &str) -> Option<Vec<&str>> {
     let Some(rest) = text.strip_prefix('[') else { return Some(text.split(':').collect()) };
     let (host, rest) = rest.split_once(']')?;
+    // Without its brackets such a host would read as another one, or not at all.
+    if host.contains('[') || host.trim() != host {
+        return None;
+    }
     let mut parts = vec![host];
     if let Some(rest) = rest.strip_prefix(':') {
         parts.extend(rest.split(':'));
@@ -316,6 +339,29 @@ mod tests {
         assert_eq!(config.to_string(), text);
         assert_eq!(config.voters().collect::<Vec<_>>(), [1]);
         assert_eq!(config.version, 0x1_0000_0000);
+    }
+
+    #[test]
+    fn an_observer_with_several_addresses_round_trips_in_any_order() {
+        let text = "server.1=h1:2:3|h2:2:3:observer\nversion=0";
+        let config = EnsembleConfig::parse(text).unwrap();
+        assert_eq!(config.to_string(), text);
+        let other = EnsembleConfig::parse("server.1=h2:2:3:observer|h1:2:3").unwrap();
+        assert!(config.same_members(&other));
+    }
+
+    #[test]
+    fn a_weight_of_1_may_be_written_or_not_and_huge_weights_add_up() {
+        let text = "server.1=a:1:2\nserver.2=b:1:2\ngroup.1=1:2\nweight.2=9223372036854775807";
+        let config = EnsembleConfig::parse(text).unwrap();
+        assert!(EnsembleConfig::parse(&config.to_string()).unwrap().same_members(&config));
+        assert!(config.is_quorum(|id| id == 2) && !config.is_quorum(|id| id == 1));
+    }
+
+    #[test]
+    fn a_host_that_cannot_stand_without_its_brackets_is_refused() {
+        assert!(EnsembleConfig::parse("server.1=[[a]:1:2").is_err());
+        assert!(EnsembleConfig::parse("server.1=[ ]:1:2").is_err());
     }
 
     #[test]
