@@ -167,10 +167,11 @@ impl EnsembleConfig {
         } else if key.starts_with("weight") {
             self.weights.insert(id()?, number(value)?);
         } else if key == "version" {
-            self.version = i64::from_str_radix(value, 16).map_err(|_| ConfigError::Number {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            })?;
+            // A zxid; a negative number would be written as one that cannot be read.
+            self.version =
+                i64::from_str_radix(value, 16).ok().filter(|version| *version >= 0).ok_or_else(
+                    || ConfigError::Number { key: key.to_owned(), value: value.to_owned() },
+                )?;
         } else {
             return Err(ConfigError::Parameter(key.to_owned()));
         }
@@ -362,6 +363,11 @@ mod tests {
     fn a_host_that_cannot_stand_without_its_brackets_is_refused() {
         assert!(EnsembleConfig::parse("server.1=[[a]:1:2").is_err());
         assert!(EnsembleConfig::parse("server.1=[ ]:1:2").is_err());
+    }
+
+    #[test]
+    fn a_negative_version_is_refused() {
+        assert!(EnsembleConfig::parse("version=-4").is_err());
     }
 
     #[test]
