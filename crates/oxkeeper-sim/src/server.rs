@@ -381,8 +381,8 @@ impl World<'_> {
 /// The beginning of a value's debug text.
 fn short(value: &impl std::fmt::Debug) -> String {
     let mut text = format!("{value:?}");
-    if text.len() > 260 {
-        let end = (0..=260).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if text.len() > 160 {
+        let end = (0..=160).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
     }
     text

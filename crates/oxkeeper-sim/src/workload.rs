@@ -274,6 +274,9 @@ impl World<'_> {
                     self.frame(client, frame).map_err(|violation| {
                         format!("client {client}: {violation}")
                     })?;
+                    if self.clients[client].conn != Some(id) {
+                        return Ok(());
+                    }
                 }
                 self.clients[client].input = rest.to_vec();
             }
