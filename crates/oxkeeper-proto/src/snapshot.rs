@@ -104,6 +104,20 @@ pub trait SnapshotSink {
     fn node(&mut self, node: NodeRecord<'_>) -> Result<(), String>;
 }
 
+impl<T: SnapshotSink + ?Sized> SnapshotSink for Box<T> {
+    fn session(&mut self, id: i64, timeout_ms: i32) {
+        (**self).session(id, timeout_ms);
+    }
+
+    fn acl(&mut self, id: i64, acl: Vec<Acl>) {
+        (**self).acl(id, acl);
+    }
+
+    fn node(&mut self, node: NodeRecord<'_>) -> Result<(), String> {
+        (**self).node(node)
+    }
+}
+
 /// The digest section of a snapshot: the tree's digest after a transaction, which is the snapshot's own
 /// or, in a fuzzy one, a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

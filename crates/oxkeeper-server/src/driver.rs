@@ -162,9 +162,9 @@ impl Driver {
 }
 
 /// Makes states for snapshot streams.
-pub fn new_loader(config: &PeerConfig) -> impl Fn() -> StateLoader + Send + Sync + 'static {
+pub fn new_loader(config: &PeerConfig) -> impl Fn() -> Box<StateLoader> + Send + Sync + 'static {
     let (seed, options) = (config.state_seed, config.state_options);
-    move || StateLoader::new(seed, options)
+    move || Box::new(StateLoader::new(seed, options))
 }
 
 /// The runtime handle and mailbox that callbacks of connections use.

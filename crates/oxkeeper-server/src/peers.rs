@@ -24,7 +24,7 @@ pub struct PeerEvent {
 }
 
 enum PeerEventKind {
-    Leader(LeaderEvent<StateLoader>),
+    Leader(LeaderEvent<Box<StateLoader>>),
     Learner(LearnerEvent),
 }
 
