@@ -59,8 +59,7 @@ impl World<'_> {
         let Some(accepted) = process.clients.get_mut(&id) else { return };
         let (mut inputs, mut output) = (Vec::new(), Vec::new());
         let client = accepted.client.clone();
-        let progress =
-            client.on_input(&process.shared, &accepted.input, mono_ms, &mut inputs);
+        let progress = client.on_input(&process.shared, &accepted.input, mono_ms, &mut inputs);
         accepted.input.drain(..progress.consumed);
         let closing = client.take_output(&mut output);
         for input in inputs {

@@ -26,9 +26,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         match word.as_str() {
             "--seeds" => {
                 let text = value()?;
-                let range = text.split_once("..").and_then(|(from, to)| {
-                    Some(from.parse().ok()?..to.parse().ok()?)
-                });
+                let range = text
+                    .split_once("..")
+                    .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
                 args.seeds = range.ok_or(format!("{text} is no range such as 0..100"))?;
             }
             "--servers" => match value()?.as_str() {

@@ -252,8 +252,7 @@ impl World<'_> {
             _ => 0,
         };
         self.trace.mix(&[self.now, id, end as u64, size]);
-        let alive = node >= self.servers.len()
-            || self.servers[node].is_running(incarnation);
+        let alive = node >= self.servers.len() || self.servers[node].is_running(incarnation);
         let ended = matches!(message, Message::End);
         if alive {
             match kind {

@@ -249,11 +249,8 @@ impl World<'_> {
                 let mut rest = &bytes[..];
                 while let Ok(Some((packet, len))) = Packet::decode(rest, MAX_LEN) {
                     rest = &rest[len..];
-                    let input = if learner {
-                        Z::FromLeader(packet)
-                    } else {
-                        Z::FromLearner(id, packet)
-                    };
+                    let input =
+                        if learner { Z::FromLeader(packet) } else { Z::FromLearner(id, packet) };
                     events.push(PeerEvent::Zab(input));
                 }
                 assert!(rest.is_empty(), "buffers hold whole packets");

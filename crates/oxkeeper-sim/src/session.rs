@@ -18,22 +18,45 @@ pub struct Sent {
 #[allow(missing_docs)]
 pub enum Op {
     /// One of the nodes that everyone uses.
-    Setup { path: String },
+    Setup {
+        path: String,
+    },
     /// The session's own register.
     CreateOwn,
-    SetOwn { value: u64 },
+    SetOwn {
+        value: u64,
+    },
     GetOwn,
     /// A register that everyone writes.
-    SetShared { path: String, value: String },
-    GetShared { path: String, watch: bool },
+    SetShared {
+        path: String,
+        value: String,
+    },
+    GetShared {
+        path: String,
+        watch: bool,
+    },
     /// Never deleted: must be there for ever once acknowledged.
-    CreateSequential { value: String },
-    CreateEphemeral { path: String },
-    CreateTemporary { path: String },
-    DeleteTemporary { path: String },
+    CreateSequential {
+        value: String,
+    },
+    CreateEphemeral {
+        path: String,
+    },
+    CreateTemporary {
+        path: String,
+    },
+    DeleteTemporary {
+        path: String,
+    },
     /// Both or none.
-    CreatePair { first: String, second: String },
-    Children { path: String },
+    CreatePair {
+        first: String,
+        second: String,
+    },
+    Children {
+        path: String,
+    },
     Sync,
     Ping,
     Close,

@@ -29,7 +29,11 @@ pub enum DiskOp {
     SaveSnapshot,
     Truncate(Zxid),
     Reload,
-    Publish(CompleteSnapshot<FuseDisk>),
+    /// A periodic snapshot is complete; `None`: its state was replaced meanwhile.
+    Publish {
+        generation: u64,
+        finished: Option<CompleteSnapshot<FuseDisk>>,
+    },
 }
 
 impl std::fmt::Debug for DiskOp {
@@ -42,13 +46,18 @@ impl std::fmt::Debug for DiskOp {
             DiskOp::SaveSnapshot => write!(f, "save snapshot"),
             DiskOp::Truncate(zxid) => write!(f, "truncate to {zxid}"),
             DiskOp::Reload => write!(f, "reload"),
-            DiskOp::Publish(snapshot) => write!(f, "publish snapshot {}", snapshot.zxid()),
+            DiskOp::Publish { finished, .. } => {
+                write!(f, "publish snapshot {:?}", finished.as_ref().map(CompleteSnapshot::zxid))
+            }
         }
     }
 }
 
 /// A periodic snapshot being written while transactions go on.
 struct Running {
+    generation: u64,
+    /// Generation of the state itself.
+    state_generation: u64,
     walk: Walk,
     writer: SnapshotWriter<FuseDisk>,
 }
@@ -64,6 +73,8 @@ pub struct Store {
     busy: Vec<DiskOp>,
     running: Option<Running>,
     snapshot_running: bool,
+    /// Counts replacements of the history.
+    generation: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -149,6 +160,7 @@ impl Store {
             busy: Vec::new(),
             running: None,
             snapshot_running: false,
+            generation: 0,
         }
     }
 
@@ -293,6 +305,7 @@ impl World<'_> {
                 self.zab_input(server, Z::CurrentEpochSaved(epoch));
             }
             DiskOp::SaveSnapshot => {
+                store.generation += 1;
                 let zxid = shared.state.read().last_zxid();
                 write_snapshot(&store.disk, &shared)?.publish()?;
                 if store.log.appended() != zxid {
@@ -304,17 +317,25 @@ impl World<'_> {
             }
             DiskOp::Truncate(zxid) => {
                 store.log.roll()?;
-                oxkeeper_storage::truncate(&store.disk, zxid, RECORD_LIMIT)?;
-                self.reload(server, recent)?;
+                match oxkeeper_storage::truncate(&store.disk, zxid, RECORD_LIMIT) {
+                    Ok(_) => self.reload(server, recent)?,
+                    Err(StorageError::CannotTruncate { .. }) => {
+                        self.zab_input(server, Z::TruncateFailed);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             DiskOp::Reload => {
                 store.log.roll()?;
                 self.reload(server, recent)?;
             }
-            DiskOp::Publish(snapshot) => {
+            DiskOp::Publish { generation, finished } => {
                 store.snapshot_running = false;
-                snapshot.publish()?;
-                self.summary.snapshots += 1;
+                let current = store.generation;
+                if let Some(finished) = finished.filter(|_| generation == current) {
+                    finished.publish()?;
+                    self.summary.snapshots += 1;
+                }
             }
             DiskOp::Append(_) => unreachable!("handled by the caller"),
         }
@@ -323,6 +344,7 @@ impl World<'_> {
 
     fn reload(&mut self, server: usize, recent: usize) -> Result<(), StorageError> {
         let Some(store) = self.store(server) else { return Ok(()) };
+        store.generation += 1;
         let loaded = load_state(&store.disk, recent)?;
         let last = loaded.history.last_zxid;
         store.log = TxnLog::new(store.disk.clone(), log_options(), last);
@@ -359,7 +381,9 @@ impl World<'_> {
         let mut chunk = Vec::new();
         walk.put_tables(&mut chunk);
         writer.write(&chunk)?;
-        process.store.running = Some(Running { walk, writer });
+        let generation = process.store.generation;
+        let state_generation = process.shared.generation();
+        process.store.running = Some(Running { generation, state_generation, walk, writer });
         self.after(500, Event::SnapshotStep { server, incarnation });
         Ok(())
     }
@@ -372,13 +396,20 @@ impl World<'_> {
         let nodes = self.dice.between(1, 24) as u32;
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let Some(mut running) = process.store.running.take() else { return Ok(()) };
+        let generation = running.generation;
+        if running.state_generation != process.shared.generation() {
+            // The walk belongs to a state that is gone.
+            self.queue_disk(server, [DiskOp::Publish { generation, finished: None }]);
+            return Ok(());
+        }
         let mut chunk = Vec::new();
         let state = process.shared.state.read();
         let done = running.walk.step(&state, nodes, 4096, &mut chunk);
         let result = running.writer.write(&chunk).and_then(|()| {
             if done {
                 let finished = complete(&running.walk, running.writer, &state)?;
-                return Ok(Some(DiskOp::Publish(finished)));
+                let finished = Some(finished);
+                return Ok(Some(DiskOp::Publish { generation, finished }));
             }
             process.store.running = Some(running);
             Ok(None)
@@ -398,7 +429,14 @@ impl World<'_> {
     }
 
     /// Old proposals for a learner.
-    pub fn log_read(&mut self, server: usize, incarnation: u64, link: LinkId, from: Zxid, to: Zxid) {
+    pub fn log_read(
+        &mut self,
+        server: usize,
+        incarnation: u64,
+        link: LinkId,
+        from: Zxid,
+        to: Zxid,
+    ) {
         if !self.servers[server].is_running(incarnation) {
             return;
         }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use oxkeeper_proto::client::{
     AclEntry, ConnectRequest, ConnectResponse, CreateRequest, DeleteRequest, MultiHeader,
-    PathRequest, ReadRequest, ReplyHeader, RequestHeader, SetDataRequest, Stat, XID_NOTIFICATION,
-    XID_PING, WatcherEvent, put_frame,
+    PathRequest, ReadRequest, ReplyHeader, RequestHeader, SetDataRequest, Stat, WatcherEvent,
+    XID_NOTIFICATION, XID_PING, put_frame,
 };
 use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader};
 
@@ -271,9 +271,8 @@ impl World<'_> {
                     let len = i32::from_be_bytes(*prefix) as usize;
                     let Some(frame) = tail.get(..len) else { break };
                     rest = &tail[len..];
-                    self.frame(client, frame).map_err(|violation| {
-                        format!("client {client}: {violation}")
-                    })?;
+                    self.frame(client, frame)
+                        .map_err(|violation| format!("client {client}: {violation}"))?;
                     if self.clients[client].conn != Some(id) {
                         return Ok(());
                     }

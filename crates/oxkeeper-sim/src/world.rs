@@ -202,9 +202,7 @@ impl<'t> World<'t> {
         match event {
             Event::Wake { server, incarnation } => self.wake(server, incarnation),
             Event::Disk { server, incarnation } => self.disk_due(server, incarnation),
-            Event::SnapshotStep { server, incarnation } => {
-                self.snapshot_step(server, incarnation)
-            }
+            Event::SnapshotStep { server, incarnation } => self.snapshot_step(server, incarnation),
             Event::LogRead { server, incarnation, link, from, to } => {
                 self.log_read(server, incarnation, link, from, to);
                 Ok(())
