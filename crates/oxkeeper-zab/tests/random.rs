@@ -53,6 +53,8 @@ struct Weather {
     heal: u64,
     hasty: u64,
     propose: u64,
+    /// Elections of whoever is named, in 1000 steps.
+    lies: u64,
 }
 
 fn weather(random: &mut Random) -> Weather {
@@ -64,6 +66,7 @@ fn weather(random: &mut Random) -> Weather {
         heal: 40,
         hasty: 10 + 10 * random.below(4) as u64,
         propose: 150,
+        lies: [0, 0, 8, 20][random.below(4)],
     }
 }
 
@@ -96,6 +99,9 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
         }
     } else if random.chance(weather.heal) && !world.cut.is_empty() {
         world.heal();
+    } else if random.chance(weather.lies) {
+        let round = 100 + world.proposed as i64 + world.now as i64;
+        world.acclaim(id, round);
     } else if random.chance(weather.propose) {
         match random.below(4) {
             0 => world.forward(id),
@@ -110,6 +116,7 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
             }
         }
     } else {
+        world.flush_group = [1, 2, usize::MAX][random.below(3)];
         let events = world.events();
         match random.pick(&events) {
             Some(event) if !random.chance(weather.hasty) => world.run(event),

@@ -79,7 +79,7 @@ impl Disk {
     }
 
     /// Errors if the log cannot be cut: the process ends.
-    pub fn carry_out(&mut self, op: DiskOp, limit: usize) -> Result<Answer, ()> {
+    pub fn carry_out(&mut self, op: DiskOp, limit: usize, group: usize) -> Result<Answer, ()> {
         Ok(match op {
             DiskOp::Append(proposal) => {
                 if let Some(last) = self.log.last() {
@@ -90,7 +90,10 @@ impl Disk {
                 let mut zxid = proposal.zxid;
                 self.log.push(proposal);
                 // A group of appends is synced once.
-                while let Some(DiskOp::Append(_)) = self.queue.front() {
+                for _ in 1..group {
+                    if !matches!(self.queue.front(), Some(DiskOp::Append(_))) {
+                        break;
+                    }
                     if let Some(DiskOp::Append(proposal)) = self.queue.pop_front() {
                         zxid = proposal.zxid;
                         self.log.push(proposal);

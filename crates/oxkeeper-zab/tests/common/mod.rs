@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use oxkeeper_proto::ensemble::EnsembleConfig;
-use oxkeeper_proto::quorum::{Notification, Packet, PacketKind, Request};
+use oxkeeper_proto::quorum::{
+    NOTIFICATION_VERSION, Notification, Packet, PacketKind, Request, ServerState,
+};
 use oxkeeper_proto::txn::{Txn, TxnHeader};
 use oxkeeper_proto::{Encode, OpCode, ServerId, Zxid};
 use oxkeeper_zab::{Config, Input, LinkId, Output, Proposal, Zab};
@@ -119,6 +121,8 @@ pub struct World {
     pub proposed: u64,
     /// Answer log reads with "cannot serve".
     pub no_log_reads: bool,
+    /// Appends that one flush covers at most.
+    pub flush_group: usize,
     /// How long the end of a random schedule took.
     pub recovered_ms: u64,
 }
@@ -187,6 +191,7 @@ impl World {
             trace: trace::Trace::default(),
             proposed: 0,
             no_log_reads: false,
+            flush_group: usize::MAX,
             recovered_ms: 0,
         }
     }
@@ -265,6 +270,28 @@ impl World {
         for other in self.ids() {
             if other != id {
                 self.partition(id, other);
+            }
+        }
+    }
+
+    /// Everyone hears from everyone that this server is the best, true or not. The promises of the
+    /// protocol must not depend on the election.
+    pub fn acclaim(&mut self, leader: ServerId, round: i64) {
+        self.trace.note(format!("all are told to elect {leader}"));
+        for from in self.ids() {
+            for to in self.ids() {
+                if from != to && self.can_talk(from, to) {
+                    let notification = Notification {
+                        state: ServerState::Looking as i32,
+                        leader,
+                        zxid: Zxid::new(1_000, 0),
+                        election_epoch: round,
+                        peer_epoch: 1_000,
+                        version: NOTIFICATION_VERSION,
+                        config: None,
+                    };
+                    self.input(to, Input::Notified { from, notification });
+                }
             }
         }
     }
@@ -453,10 +480,10 @@ impl World {
 
     /// Carries out the next disk request; appends that follow each other are one group.
     pub fn disk_step(&mut self, id: ServerId) {
-        let server = self.mut_server(id);
+        let server = self.servers.get_mut(&id).expect("a known server");
         let limit = server.config.commit_log_count;
         let Some(op) = server.disk.queue.pop_front() else { return };
-        let carried_out = server.disk.carry_out(op, limit);
+        let carried_out = server.disk.carry_out(op, limit, self.flush_group);
         if self.trace.verbose
             && let Ok(disk::Answer::Input(input)) = &carried_out
         {
