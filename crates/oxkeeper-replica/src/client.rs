@@ -119,6 +119,8 @@ struct Inner {
     out: Vec<u8>,
     pending: VecDeque<(u64, Pending)>,
     ids: Arc<Vec<Id>>,
+    /// Since when input has been held back by the request throttle.
+    throttled_since_ms: Option<u64>,
     /// A wake-up is due once the current batch is applied.
     woken: bool,
     read_only_byte: Option<bool>,
@@ -164,6 +166,7 @@ impl Client {
                 out: Vec::new(),
                 pending: VecDeque::new(),
                 ids: Arc::new(vec![auth::ip_identity(peer.ip())]),
+                throttled_since_ms: None,
                 woken: false,
                 read_only_byte: None,
                 stats: ClientStats { last_cxid: -1, ..ClientStats::default() },
@@ -217,10 +220,13 @@ impl Client {
         // Lock order: state before client. Held for the whole batch of pipelined requests.
         let state = shared.state.read();
         let mut inner = self.inner.lock();
-        let mut task = Task { client: self, shared, state: &state, now_ms, inputs };
+        let limit_ms = shared.settings.limits.throttled_op_wait_ms;
+        let held_ms = inner.throttled_since_ms.take().map_or(0, |since_ms| now_ms - since_ms);
+        let too_late = limit_ms > 0 && held_ms > limit_ms;
+        let mut task = Task { client: self, shared, state: &state, now_ms, too_late, inputs };
         let mut progress = Progress::default();
         while progress.close.is_none() {
-            if let Some(paused) = task.must_pause(&inner) {
+            if let Some(paused) = task.must_pause(&mut inner) {
                 progress.paused = paused;
                 break;
             }
@@ -335,7 +341,12 @@ impl Client {
         if *waiting != xid {
             return;
         }
-        if matches!(outcome, Outcome::Failed(code) if *code == ErrorCode::SessionMoved.code()) {
+        let moved = match outcome {
+            Outcome::Failed(code) => *code == ErrorCode::SessionMoved.code(),
+            Outcome::MultiFailed(codes) => codes.contains(&ErrorCode::SessionMoved.code()),
+            _ => false,
+        };
+        if moved {
             inner.phase = Phase::Closing;
             return;
         }
@@ -491,12 +502,14 @@ struct Task<'a> {
     shared: &'a Shared,
     state: &'a State,
     now_ms: u64,
+    /// What is in the buffer has waited longer than `throttled_op_wait_time`.
+    too_late: bool,
     inputs: &'a mut Vec<Input>,
 }
 
 impl Task<'_> {
     /// `Some(true)`: wait for a wake-up before taking another frame. `Some(false)`: never take one.
-    fn must_pause(&self, inner: &Inner) -> Option<bool> {
+    fn must_pause(&self, inner: &mut Inner) -> Option<bool> {
         let limits = &self.shared.settings.limits;
         let outstanding = self.shared.outstanding();
         match inner.phase {
@@ -504,12 +517,17 @@ impl Task<'_> {
             Phase::Closing => Some(false),
             _ if inner.pending.is_empty() => (inner.out.len() > OUTPUT_PAUSE).then_some(true),
             // Each connection can always have one request in flight.
-            _ => (inner.pending.len() >= MAX_PENDING
-                || outstanding > limits.global_outstanding
-                || inner.out.len() > OUTPUT_PAUSE
-                || (limits.throttle_max_requests > 0
-                    && outstanding >= limits.throttle_max_requests))
-                .then_some(true),
+            _ => {
+                let throttled =
+                    limits.throttle_max_requests > 0 && outstanding >= limits.throttle_max_requests;
+                if throttled {
+                    inner.throttled_since_ms.get_or_insert(self.now_ms);
+                }
+                let full = inner.pending.len() >= MAX_PENDING
+                    || outstanding > limits.global_outstanding
+                    || inner.out.len() > OUTPUT_PAUSE;
+                (throttled || full).then_some(true)
+            }
         }
     }
 
@@ -584,6 +602,12 @@ impl Task<'_> {
         {
             let code = ErrorCode::SessionClosedRequireAuth;
             self.decided(inner, Pending::Failed { xid: header.xid, code, close: true });
+            return Ok(());
+        }
+        let always = [OpCode::Ping, OpCode::CloseSession, OpCode::Auth, OpCode::Sasl];
+        if self.too_late && !always.contains(&op) {
+            let code = ErrorCode::ThrottledOp;
+            self.decided(inner, Pending::Failed { xid: header.xid, code, close: false });
             return Ok(());
         }
         match op {

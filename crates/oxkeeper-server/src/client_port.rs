@@ -37,6 +37,8 @@ pub struct Limits {
     pub total: usize,
     /// `nio.sessionlessCnxnTimeout` in ms.
     pub sessionless_ms: u64,
+    /// `clientTcpKeepAlive`.
+    pub keepalive: bool,
 }
 
 /// Answers four-letter words; see [`crate::words`].
@@ -140,6 +142,11 @@ impl ClientPort {
         }
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        if self.limits.keepalive
+            && let Err(error) = socket2::SockRef::from(&stream).set_keepalive(true)
+        {
+            tracing::debug!(%peer, %error, "no TCP keepalive");
         }
         tokio::spawn(async move {
             let mut task = Task {

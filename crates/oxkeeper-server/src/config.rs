@@ -324,8 +324,6 @@ pub struct RuleConfig {
     pub extended_types: bool,
     /// `emulate353TTLNodes`.
     pub emulate_353_ttl: bool,
-    /// `closeSessionTxn.enabled`.
-    pub close_session_txn: bool,
     /// `znode.container.checkIntervalMs`.
     pub container_check_ms: u64,
     /// `znode.container.maxPerMinute`.
@@ -586,7 +584,6 @@ fn read_rules(settings: &Settings) -> RuleConfig {
         enforce_quota: settings.flag("enforceQuota", false),
         extended_types: settings.flag("extendedTypesEnabled", false),
         emulate_353_ttl: settings.flag("emulate353TTLNodes", false),
-        close_session_txn: settings.flag("closeSessionTxn.enabled", true),
         container_check_ms: settings.lenient_process("znode.container.checkIntervalMs", 60_000),
         container_max_per_minute: settings.lenient_process("znode.container.maxPerMinute", 10_000),
         container_never_used_ms: settings

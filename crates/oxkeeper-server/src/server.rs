@@ -223,6 +223,7 @@ impl Server {
             per_address: config.clients.max_per_address,
             total: config.clients.max_total,
             sessionless_ms: config.clients.sessionless_timeout_ms,
+            keepalive: config.clients.keepalive,
         };
         let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
         let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
