@@ -259,6 +259,7 @@ impl StorageError {
     pub fn exit_code(&self) -> i32 {
         match self {
             StorageError::Directory { .. } => 3,
+            StorageError::Disk(error) if error.op == "list" => 3,
             StorageError::SnapshotWrite(_) => 10,
             StorageError::CannotTruncate { .. } => 13,
             _ => 1,
