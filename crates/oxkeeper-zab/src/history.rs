@@ -94,10 +94,12 @@ impl CommittedLog {
 
     /// The learner is older than the memory: what the log has, then the memory.
     fn with_logged(&self, learner: Zxid, max: Zxid, min: Zxid, logged: &[Proposal]) -> Choice {
-        // The log must reach back to the learner and forward to the memory, or there is a gap.
+        // The log must reach back to the learner and forward to the memory, or there is a gap. The
+        // memory may have moved on since the log was asked, and an epoch's first proposal does not
+        // tell how the epoch before it ended.
         let reaches_back = logged.first().is_some_and(|first| first.zxid <= learner);
         let reaches_memory =
-            logged.last().is_some_and(|last| min <= last.zxid || follows(last.zxid, min));
+            logged.last().is_some_and(|last| min <= last.zxid || last.zxid.0 + 1 == min.0);
         if !reaches_back || !reaches_memory {
             return Choice::Snap;
         }
@@ -211,6 +213,19 @@ mod tests {
         assert_eq!(
             choose(Some(&proposals(&[(1, 1), (1, 2), (1, 3)]))),
             Choice::Diff(z(1, 5), proposals(&[(1, 2), (1, 3), (1, 4), (1, 5)]))
+        );
+    }
+
+    #[test]
+    fn the_log_on_disk_must_overlap_a_memory_that_begins_with_an_epoch() {
+        // The log was asked up to 1.2; meanwhile the memory has lost 1.2 and 1.3.
+        let log = log(&[(2, 1), (2, 2)]);
+        let choose =
+            |logged: Option<&[Proposal]>| log.choose(z(1, 1), z(2, 2), false, Some(logged));
+        assert_eq!(choose(Some(&proposals(&[(1, 1), (1, 2)]))), Choice::Snap);
+        assert_eq!(
+            choose(Some(&proposals(&[(1, 1), (1, 2), (1, 3), (2, 1)]))),
+            Choice::Diff(z(2, 2), proposals(&[(1, 2), (1, 3), (2, 1), (2, 2)]))
         );
     }
 }

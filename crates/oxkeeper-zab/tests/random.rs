@@ -188,7 +188,7 @@ fn no_schedule_breaks_the_promises_of_the_protocol() {
         assert!(seed_passes(seed.parse().expect("a number"), true).is_some());
         return;
     }
-    let seeds = std::env::var("SEEDS").map_or(600, |seeds| seeds.parse().expect("a number"));
+    let seeds = std::env::var("SEEDS").map_or(3_000, |seeds| seeds.parse().expect("a number"));
     let (mut committed, mut epochs, mut slowest, mut failed) = (0, 0, (0, 0), Vec::new());
     let (mut diff, mut trunc, mut snap) = (0, 0, 0);
     for seed in 1..=seeds {

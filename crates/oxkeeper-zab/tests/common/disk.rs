@@ -72,10 +72,11 @@ impl Disk {
                 .is_some_and(|(_, tree)| tree.iter().any(|proposal| proposal.zxid == zxid))
     }
 
-    /// Everything after `from`, behind the last record at or before it.
-    pub fn read(&self, from: Zxid) -> Option<Vec<Proposal>> {
+    /// Everything after `from` and up to `to`, behind the last record at or before `from`.
+    pub fn read(&self, from: Zxid, to: Zxid) -> Option<Vec<Proposal>> {
         let first = self.log.iter().rposition(|proposal| proposal.zxid <= from)?;
-        Some(self.log[first..].to_vec())
+        let read = self.log[first..].iter().take_while(|proposal| proposal.zxid <= to);
+        Some(read.cloned().collect())
     }
 
     /// Errors if the log cannot be cut: the process ends.

@@ -83,7 +83,7 @@ pub struct Server {
     /// A leader it tries to connect to, and the tries left.
     pub connecting: Option<(ServerId, u32)>,
     /// Log reads under way.
-    pub reads: VecDeque<(LinkId, Zxid)>,
+    pub reads: VecDeque<(LinkId, Zxid, Zxid)>,
     /// Unanswered syncs: what must be applied when they are done.
     pub syncs: VecDeque<usize>,
     /// Requests that learners have forwarded.
@@ -511,8 +511,8 @@ impl World {
     fn read_log(&mut self, id: ServerId) {
         let refuse = self.no_log_reads;
         let server = self.mut_server(id);
-        let Some((link, from)) = server.reads.pop_front() else { return };
-        let proposals = if refuse { None } else { server.disk.read(from) };
+        let Some((link, from, to)) = server.reads.pop_front() else { return };
+        let proposals = if refuse { None } else { server.disk.read(from, to) };
         self.input(id, Input::LogRead { link, proposals });
     }
 
@@ -580,7 +580,7 @@ impl World {
                 let tree = server.tree.clone();
                 self.send_to_learner(link, Message::Stream(tree));
             }
-            Output::ReadLog { link, from, .. } => server.reads.push_back((link, from)),
+            Output::ReadLog { link, from, to } => server.reads.push_back((link, from, to)),
             Output::CloseLearner { link, .. } => {
                 let link = self.links.get_mut(&link).expect("a link of this leader");
                 link.leader_open = false;
