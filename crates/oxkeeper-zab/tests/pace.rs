@@ -1,6 +1,8 @@
 //! What a proposal costs a leader, and a follower. Run it with
 //! `cargo test --release -p oxkeeper-zab --test pace -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures")]
+
 mod common;
 
 use std::time::Instant;

@@ -190,7 +190,7 @@ fn no_schedule_breaks_the_promises_of_the_protocol() {
     }
     let seeds = std::env::var("SEEDS").map_or(3_000, |seeds| seeds.parse().expect("a number"));
     let (mut committed, mut epochs, mut slowest, mut failed) = (0, 0, (0, 0), Vec::new());
-    let (mut diff, mut trunc, mut snap) = (0, 0, 0);
+    let (mut diff, mut trunc, mut snap, mut broken) = (0, 0, 0, 0);
     for seed in 1..=seeds {
         let Some(world) = seed_passes(seed, false) else {
             failed.push(seed);
@@ -205,11 +205,12 @@ fn no_schedule_breaks_the_promises_of_the_protocol() {
             diff += counts.diff;
             trunc += counts.trunc;
             snap += counts.snap;
+            broken += u32::from(world.server(id).broken);
         }
     }
     println!(
         "{seeds} seeds: {committed} commits, {epochs} epochs, syncs: {diff} DIFF, {trunc} TRUNC, \
-         {snap} SNAP; slowest recovery {} ms (seed {})",
+         {snap} SNAP; {broken} logs could not be cut; slowest recovery {} ms (seed {})",
         slowest.0, slowest.1
     );
     assert!(failed.is_empty(), "failing seeds: {failed:?}");
