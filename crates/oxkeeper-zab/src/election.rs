@@ -23,6 +23,9 @@ const MAX_WAIT_NO_VOTE_MS: u64 = 3_200;
 /// Servers notice a leader's end at slightly different times.
 const EARLY_MS: u64 = 500;
 
+/// Highest round believed of a peer: there must always be a next one.
+const MAX_ROUND: i64 = i64::MAX / 2;
+
 /// A vote: which leader, and how new its history is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vote {
@@ -236,7 +239,8 @@ impl Election {
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
         self.resend_at_ms = now_ms + self.wait_ms;
-        if !self.ensemble.is_voter(from) || !self.ensemble.is_voter(n.leader) {
+        let known = self.ensemble.is_voter(from) && self.ensemble.is_voter(n.leader);
+        if !known || MAX_ROUND < n.election_epoch {
             return None;
         }
         let vote = Vote::of(n);
