@@ -31,7 +31,7 @@ fn percentiles(what: &str, mut times: Vec<Duration>) {
 
 /// A directory on a real disk: the default temporary directory may be in memory.
 fn disk() -> (tempfile::TempDir, RealDisk) {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let disk = RealDisk::open(dir.path(), dir.path(), true).unwrap();
     (dir, disk)
 }
