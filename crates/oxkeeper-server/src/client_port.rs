@@ -256,14 +256,17 @@ impl Task<'_> {
             if let Some(reason) = progress.close {
                 return reason;
             }
-            if !self.output.is_empty()
-                && let Err(reason) = self.write().await
-            {
+            let wrote = !self.output.is_empty();
+            if wrote && let Err(reason) = self.write().await {
                 return reason;
             }
             if closing {
                 let _ = self.stream.shutdown().await;
                 return "closed by the server".to_owned();
+            }
+            // What was in the way may have been the output that is written now.
+            if progress.paused && wrote {
+                continue;
             }
             if let Err(reason) = self.wait(progress.paused).await {
                 return reason;

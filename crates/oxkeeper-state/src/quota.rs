@@ -57,8 +57,10 @@ impl Track {
     pub fn parse_strictly(text: &[u8]) -> Option<Track> {
         let well_formed = |pair: &str| match pair.split_once('=') {
             Some((_, value)) => {
-                let value = value.split('=').next().unwrap_or_default();
-                value.is_empty() || value.parse::<i64>().is_ok()
+                let number = value.split('=').next().unwrap_or_default();
+                // An empty number is -1, but only if something follows it.
+                let something_follows = !value.trim_end_matches('=').is_empty();
+                (number.is_empty() && something_follows) || number.parse::<i64>().is_ok()
             }
             None => false,
         };

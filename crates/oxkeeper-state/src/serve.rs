@@ -106,6 +106,9 @@ fn decode<'a, T: Decode<'a>>(r: &mut Reader<'a>) -> Result<T, ErrorCode> {
     T::decode(r).map_err(|_| ErrorCode::MarshallingError)
 }
 
+/// Stands for null among watched paths; no path has a NUL.
+const NULL_PATH: &str = "\0";
+
 /// A read in progress.
 struct Read<'a> {
     state: &'a State,
@@ -238,7 +241,7 @@ impl Read<'_> {
         Ok(())
     }
 
-    /// A null path is accepted, and watches nothing.
+    /// A null path is accepted; no node has it, but the watch can be found and removed.
     fn add_watch(
         &self,
         path: Option<Cow<'_, str>>,
@@ -250,16 +253,14 @@ impl Read<'_> {
             1 => Modes::RECURSIVE,
             _ => return Err(ErrorCode::MarshallingError),
         };
-        if let Some(path) = path {
-            self.watch_if(true, &path, modes);
-        }
+        self.watch_if(true, path.as_deref().unwrap_or(NULL_PATH), modes);
         put_int(out, 0);
         Ok(())
     }
 
     fn watches(&self, op: OpCode, path: Option<Cow<'_, str>>, kind: i32) -> Result<(), ErrorCode> {
         let kind = WatchKind::from_code(kind).ok_or(ErrorCode::MarshallingError)?;
-        let path = path.ok_or(ErrorCode::NoWatcher)?;
+        let path = path.unwrap_or(Cow::Borrowed(NULL_PATH));
         let watcher = self.context.watcher;
         let mut watches = self.watches.lock();
         let found = match op {

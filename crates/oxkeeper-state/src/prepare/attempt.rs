@@ -259,8 +259,8 @@ impl Attempt<'_> {
         let Some(quota) = self.state.quota_of(path) else { return Ok(()) };
         let track = |path: &str| {
             let node = self.state.tree.lookup(path)?;
-            let text = self.state.tree.data(node).unwrap_or_default();
-            Some(Track::parse_strictly(text).ok_or(ErrorCode::MarshallingError))
+            let track = self.state.tree.data(node).and_then(Track::parse_strictly);
+            Some(track.ok_or(ErrorCode::MarshallingError))
         };
         let Some(limits) = track(&quota::limits_path(quota)).transpose()? else { return Ok(()) };
         let used = track(&quota::stats_path(quota)).transpose()?.unwrap_or(Track::usage(0, 0));

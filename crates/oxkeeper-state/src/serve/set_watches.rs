@@ -51,7 +51,8 @@ fn for_each<'a>(
     r: &mut Reader<'a>,
     mut visit: impl FnMut(Cow<'a, str>),
 ) -> Result<(), DecodeError> {
-    for _ in 0..r.count(4)?.unwrap_or(0) {
+    let at = r.position();
+    for _ in 0..r.count(4)?.ok_or(DecodeError::Null { at })? {
         visit(r.string()?);
     }
     Ok(())
@@ -69,7 +70,11 @@ impl Read<'_> {
         let mut check = Reader::new(body);
         let mut parse = || {
             check.long()?;
-            lists.iter().try_for_each(|_| for_each(&mut check, drop))
+            lists.iter().try_for_each(|_| match for_each(&mut check, drop) {
+                // A null list is met in its turn, after what the lists before it have done.
+                Err(DecodeError::Null { .. }) => Ok(()),
+                done => done,
+            })
         };
         parse().map_err(|_| ErrorCode::MarshallingError)?;
 
