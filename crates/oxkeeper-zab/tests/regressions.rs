@@ -216,8 +216,8 @@ fn current_epoch_is_written_only_after_the_history() {
     assert!(matches!(out[..], [Output::SaveCurrentEpoch(2)]));
 }
 
-/// A follower acknowledged NEWLEADER before what it had received was on disk, crashed, and came back
-/// without it (ZOOKEEPER-4646, 3911).
+/// A follower handed what it had received to its log thread and acknowledged NEWLEADER without waiting
+/// for the disk. It crashed, and came back without it (ZOOKEEPER-4646, 4785, 3911, 3023).
 #[test]
 fn new_leader_is_acknowledged_only_after_history_and_epoch_are_durable() {
     let mut server = Alone::synchronizing(2, &[]);
@@ -280,7 +280,7 @@ fn a_leader_bears_proposal_acks_around_the_ack_of_new_leader() {
 }
 
 /// A COMMIT between the ACK of NEWLEADER and UPTODATE met an emptied list and killed the follower
-/// (ZOOKEEPER-4394, 3023).
+/// (ZOOKEEPER-4394).
 #[test]
 fn a_commit_between_the_ack_of_new_leader_and_up_to_date_is_kept() {
     let mut server = Alone::synchronizing(2, &[]);
@@ -337,8 +337,7 @@ fn no_vote_before_everything_appended_is_durable_and_applied() {
     assert_eq!(votes, [Zxid::new(2, 1); 2]);
 }
 
-/// The leader committed with the logs of a quorum that had only received, not flushed, what it
-/// acknowledged (ZOOKEEPER-4785, 3023).
+/// A quorum counts only logs that a power cut leaves as they are.
 #[test]
 fn a_proposal_is_acknowledged_only_after_its_flush() {
     let mut server = Alone::synchronizing(2, &[]);
@@ -400,7 +399,7 @@ fn acknowledgements_end_where_the_log_is_cut() {
 }
 
 /// An interrupted SNAP left a half new tree in memory, and the server voted with the zxid of the old
-/// one; later it was served as if complete (ZOOKEEPER-3642, 3104).
+/// one; later it was served as if complete (ZOOKEEPER-3642).
 #[test]
 fn an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote() {
     let mut server = Alone::follower(1, 1, &[(1, 1)]);
@@ -420,7 +419,7 @@ fn an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote() {
 }
 
 /// A snapshot was made of what lay between SNAP and NEWLEADER only after the ACK: a crash lost the
-/// transactions in between (ZOOKEEPER-3104, 2845).
+/// transactions in between (ZOOKEEPER-3104).
 #[test]
 fn after_snap_new_leader_is_acknowledged_only_when_the_snapshot_is_saved() {
     let mut server = Alone::follower(1, 1, &[(1, 1)]);
@@ -508,8 +507,8 @@ fn a_silent_learner_is_given_up_and_the_leader_without_quorum_stops() {
     }
 }
 
-/// A phantom proposal was only forgotten in memory and came back after a restart (ZOOKEEPER-3701, 2845).
-/// TRUNC goes to the disk, a snapshot follows, and only then the learner acknowledges.
+/// A phantom proposal is not only forgotten in memory: TRUNC goes to the disk, a snapshot follows, and
+/// only then the learner acknowledges.
 #[test]
 fn a_cut_is_on_disk_before_new_leader_is_acknowledged() {
     let mut server = Alone::follower(1, 1, &[(1, 1), (1, 2)]);
@@ -524,7 +523,8 @@ fn a_cut_is_on_disk_before_new_leader_is_acknowledged() {
     assert!(matches!(out[..], [Output::PrepareCurrentEpoch(2), Output::SaveSnapshot]));
 }
 
-/// A cut that ends before its zxid leaves a hole: the learner must not go on from there.
+/// On a full disk the log was not cut as told; nobody noticed, and the server went on with a history of
+/// its own (ZOOKEEPER-3701). Also a cut that ends before its zxid leaves a hole.
 #[test]
 fn a_cut_that_misses_its_zxid_ends_the_role() {
     let mut server = Alone::follower(1, 1, &[(1, 1), (1, 4)]);
@@ -536,7 +536,7 @@ fn a_cut_that_misses_its_zxid_ends_the_role() {
     assert_eq!(server.zab.leader(), None);
 }
 
-/// A hole in the zxids of an epoch is a lost transaction (ZOOKEEPER-4394's family; refused since 3.9.4).
+/// A hole in the zxids of an epoch is a lost transaction (refused since ZOOKEEPER-4925).
 #[test]
 fn a_learner_leaves_a_leader_that_skips_a_zxid() {
     let mut server = Alone::synchronizing(2, &[]);
@@ -637,4 +637,37 @@ fn a_sync_is_answered_behind_the_commit_of_what_was_outstanding() {
     assert_eq!(to_learner(&out, 1), sent);
     let out = server.learner_says(1, sync);
     assert_eq!(to_learner(&out, 1), [(PacketKind::Sync, Zxid::ZERO)]);
+}
+
+/// What a follower had received while it synchronized was missing in its memory of committed proposals;
+/// as leader it passed the hole on (ZOOKEEPER-4925).
+#[test]
+fn what_came_in_a_synchronization_is_passed_on_to_others() {
+    let mut world = World::new(&Settings { voters: 5, ..Settings::default() });
+    world.ids().into_iter().for_each(|id| world.start(id));
+    assert!(world.settle(10_000, World::all_serve));
+    let propose = |world: &mut World| {
+        let leader = world.leader().expect("a leader");
+        world.propose(leader);
+        assert!(world.settle(2_000, World::all_equal));
+    };
+    propose(&mut world);
+    world.crash(1);
+    world.crash(2);
+    propose(&mut world);
+    propose(&mut world);
+    world.start(1);
+    assert!(world.settle(10_000, World::all_serve));
+    propose(&mut world);
+    world.crash(5);
+    // Server 1 is elected, although 4 has the higher id.
+    let all_look = |world: &World| [1, 3, 4].iter().all(|id| world.zab(*id).leader().is_none());
+    assert!(world.settle(2_000, all_look));
+    world.acclaim(1, 1_000);
+    assert!(world.settle(10_000, World::all_serve));
+    assert_eq!(world.leader(), Some(1));
+    world.start(2);
+    assert!(world.settle(10_000, |world| world.all_serve() && world.all_equal()));
+    assert_eq!(world.zab(2).last_sync_kind(), Some(oxkeeper_zab::SyncKind::Diff));
+    assert_eq!(world.server(2).tree.len(), 4);
 }
