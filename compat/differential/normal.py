@@ -73,7 +73,9 @@ class Normal:
             return (f"event {item.type} state={item.state} {ascii(item.path)}"
                     f" zxid={self.zxid(item.zxid)}{err}")
         name = ops.OP_NAMES.get(item.op, item.op)
-        rest = f" LEFT OVER {item.rest.hex()}" if item.rest else ""
+        # A multiRead that meets a null path answers -5 and, unlike any other error, a body.
+        ignored = item.op == ops.MULTI_READ and item.err == ops.MARSHALLING_ERROR
+        rest = f" LEFT OVER {item.rest.hex()}" if item.rest and not ignored else ""
         zxid = self.zxid(item.zxid) if item.zxid > 0 else item.zxid
         return (f"reply {name} xid={item.xid} zxid={zxid} err={item.err}"
                 f" {self.value(item.value, item.op)}{rest}")

@@ -19,6 +19,8 @@ PROPERTIES = {"zookeeper.DigestAuthenticationProvider.superDigest": ops.SUPER_DI
 REFERENCE = "apache-3.9.5"
 SHRINK_S = 90
 CONTEXT = 6
+#: Neither side may do this: even when both do, it is shown.
+STOPPED = "the run stopped"
 
 
 class Pair:
@@ -60,18 +62,19 @@ class Pair:
         for index, step in enumerate(steps):
             both = [self.guarded(side.run, step) for side in self.sides]
             seen.append(both[0])
-            if both[0] != both[1]:
+            if both[0] != both[1] or both[0][:1] == [STOPPED]:
                 return Difference(steps, index, seen, both)
         both = [self.guarded(side.finish) for side in self.sides]
         seen.append(both[0])
-        return Difference(steps, len(steps), seen, both) if both[0] != both[1] else None
+        same = both[0] == both[1] and both[0][:1] != [STOPPED]
+        return None if same else Difference(steps, len(steps), seen, both)
 
     @staticmethod
     def guarded(function, *args):
         try:
             return function(*args)
         except (OSError, Closed, AssertionError) as error:
-            return [f"the run stopped: {type(error).__name__} {error}"]
+            return [STOPPED, f"{type(error).__name__} {error}"]
 
 
 class Difference:

@@ -107,8 +107,8 @@ class Side:
             return lines + self.until_closed(name, client)
         self.known[answer.session] = answer.passwd
         old = self.clients.get(name)
-        lines += self.replies(name, client, [xid for xid, _ in encoded])
         self.clients[name] = client
+        lines += self.replies(name, client, [xid for xid, _ in encoded])
         if old:
             # Also when its session is another one: this name now means the new connection.
             lines += self.until_closed(f"{name} before", old) \
@@ -158,12 +158,12 @@ class Side:
 
     def do_raw(self, data, half_close=False):
         with socket.create_connection(self.address, timeout=WAIT_S) as sock:
-            sock.sendall(data)
-            if half_close:
-                sock.shutdown(socket.SHUT_WR)
             sock.settimeout(QUIET_S)
             answer, end = b"", "closed"
             try:
+                sock.sendall(data)
+                if half_close:
+                    sock.shutdown(socket.SHUT_WR)
                 while chunk := sock.recv(65536):
                     answer += chunk
             except TimeoutError:

@@ -124,15 +124,16 @@ class Client:
             raise Closed(str(error)) from error
 
     def encode(self, op, body=b"", xid=None):
-        """A request frame with the next xid; its reply is awaited from now on."""
+        """The xid of the reply, awaited from now on, and the request's frame."""
         if xid is None:
             xid = ops.FIXED_XIDS.get(op)
         if xid is None:
             xid = self.next_xid
             self.next_xid += 1
         # A ping is answered with xid -2 whatever xid it came with.
-        self.pending.append((ops.XID_PING if op == ops.PING else xid, op))
-        return xid, request(op, body, xid)
+        expected = ops.XID_PING if op == ops.PING else xid
+        self.pending.append((expected, op))
+        return expected, request(op, body, xid)
 
     def send(self, op, body=b"", xid=None):
         xid, data = self.encode(op, body, xid)
@@ -202,8 +203,7 @@ class Client:
             self.recv(timeout)
 
     def call(self, op, body=b"", xid=None, timeout=None):
-        xid = self.send(op, body, xid)
-        return self.reply(ops.XID_PING if op == ops.PING else xid, timeout)
+        return self.reply(self.send(op, body, xid), timeout)
 
     def call_all(self, requests):
         """Pipelines the requests and returns their replies."""

@@ -40,8 +40,9 @@ pub fn run(args: &TestArgs) -> Outcome {
         stages.skip("deny", "cargo-deny is not installed");
     }
     stages.run("test", || run_cargo(&["test", "-q", "--workspace"]));
-    let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "--workspace"]));
-    if root().join("crates/oxkeeper-sim/src/main.rs").exists() {
+    let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "-p", "oxkeeper"]));
+    let simulator = root().join("crates/oxkeeper-sim/src");
+    if simulator.join("main.rs").exists() || simulator.join("bin").exists() {
         let seeds = ["--seeds".to_owned(), SIM_SEEDS.to_owned()];
         stages.run("sim", || crate::tools::run(&mut sim::command(&seeds)));
     } else {

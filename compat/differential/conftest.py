@@ -1,0 +1,19 @@
+"""Options of the differential tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def pytest_addoption(parser):
+    try:
+        parser.addoption("--kinds", default="oxkeeper", help="comma-separated kinds of server to start")
+    except ValueError:
+        pass  # the suite next door, run together with this one, has added it
+
+
+def pytest_generate_tests(metafunc):
+    if "kind" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--kinds", "oxkeeper").split(",")
+        metafunc.parametrize("kind", kinds, scope="session")
