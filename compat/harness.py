@@ -230,7 +230,15 @@ class Server:
         return self._reaped(seconds)
 
     def pause(self):
+        """SIGSTOP; returns when every thread stands still, which takes a while on a busy machine."""
         self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+
+        def all_stopped():
+            states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0] for task in tasks.iterdir()]
+            return all(state == "T" for state in states)
+
+        until(all_stopped, 10, f"{self} stands still")
 
     def resume(self):
         self.signal(signal.SIGCONT)
