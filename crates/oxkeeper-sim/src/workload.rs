@@ -383,30 +383,25 @@ impl World<'_> {
         let expired = header.err == ErrorCode::SessionExpired.code();
         match sent.op {
             _ if expired => {}
-            Op::Setup { path } => {
+            Op::Setup { path }
                 if path == SETUP[SETUP.len() - 1]
-                    && (ok || header.err == ErrorCode::NodeExists.code())
-                {
-                    self.checks.setup_done = true;
-                }
+                    && (ok || header.err == ErrorCode::NodeExists.code()) =>
+            {
+                self.checks.setup_done = true;
             }
             Op::CreateOwn if ok => session.own = session.own.or(Some(0)),
             Op::CreateOwn => {}
             Op::SetOwn { value } if ok => session.own_written(value),
-            Op::SetOwn { value } => {
-                if session.own.is_some() {
-                    return Err(format!("setData {value} of the own register fails: {header:?}"));
-                }
+            Op::SetOwn { value } if session.own.is_some() => {
+                return Err(format!("setData {value} of the own register fails: {header:?}"));
             }
             Op::GetOwn if ok => {
                 let data = Reader::new(body).buffer().ok().flatten().unwrap_or_default();
                 let value = String::from_utf8_lossy(data).parse().unwrap_or(u64::MAX);
                 session.own_read(value)?;
             }
-            Op::GetOwn => {
-                if session.own.is_some() {
-                    return Err(format!("the own register is not there: {header:?}"));
-                }
+            Op::GetOwn if session.own.is_some() => {
+                return Err(format!("the own register is not there: {header:?}"));
             }
             Op::SetShared { path, value } if ok => {
                 let stat = Stat::from_bytes(body).map_err(|error| error.to_string())?;
