@@ -103,7 +103,10 @@ impl CommittedLog {
         if !reaches_back || !reaches_memory {
             return Choice::Snap;
         }
-        let from_log = logged.iter().filter(|proposal| proposal.zxid < min);
+        // After a start from a fresh snapshot the memory is empty: then the log's last one counts too.
+        let empty = self.proposals.is_empty();
+        let only_logged = |zxid: Zxid| if empty { zxid <= max } else { zxid < min };
+        let from_log = logged.iter().filter(|proposal| only_logged(proposal.zxid));
         scan(from_log.chain(self.proposals.iter()), learner, max)
     }
 }
@@ -213,6 +216,17 @@ mod tests {
         assert_eq!(
             choose(Some(&proposals(&[(1, 1), (1, 2), (1, 3)]))),
             Choice::Diff(z(1, 5), proposals(&[(1, 2), (1, 3), (1, 4), (1, 5)]))
+        );
+    }
+
+    #[test]
+    fn an_empty_memory_leaves_the_last_proposal_to_the_log() {
+        let log = log(&[]);
+        assert_eq!(log.choose(z(1, 1), z(1, 3), false, None), Choice::ReadLog { to: z(1, 3) });
+        let logged = proposals(&[(1, 1), (1, 2), (1, 3)]);
+        assert_eq!(
+            log.choose(z(1, 1), z(1, 3), false, Some(Some(&logged))),
+            Choice::Diff(z(1, 3), proposals(&[(1, 2), (1, 3)]))
         );
     }
 
