@@ -429,7 +429,7 @@ impl World<'_> {
                     return Err(format!("{path} was given out twice"));
                 }
             }
-            Op::CreatePair { first, second } if ok => {
+            Op::CreatePair { first, second } if ok && succeeded(body)? => {
                 self.checks.kept.insert(first, "m".to_owned());
                 self.checks.kept.insert(second, "m".to_owned());
             }
@@ -452,5 +452,18 @@ impl World<'_> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Did the multi behind this reply happen? The reply's own header says ok either way; the errors stand
+/// in the results (`docs/spec/client-protocol.md` 9). Only the end of its session excuses a failure.
+fn succeeded(body: &[u8]) -> Result<bool, Violation> {
+    let first = MultiHeader::from_bytes(&body[..body.len().min(9)]);
+    let first = first.map_err(|error| format!("results of a multi: {error}"))?;
+    let refused = [ErrorCode::SessionExpired.code(), ErrorCode::SessionMoved.code()];
+    match first.kind == OpCode::Error.code() {
+        true if refused.contains(&first.err) => Ok(false),
+        true => Err(format!("a multi of two new nodes fails with {}", first.err)),
+        false => Ok(true),
     }
 }
