@@ -81,7 +81,8 @@ pub struct Shared {
     pub stats: Stats,
     /// Token bucket in front of new sessions.
     pub connection_throttle: Mutex<ConnectionThrottle>,
-    /// Counts replacements of the whole state; changes only under the write lock.
+    /// Counts replacements of the whole state, and proposals applied while not serving; changes only
+    /// under the write lock.
     generation: AtomicU64,
     /// Are clients served? False without a quorum.
     serving: AtomicBool,

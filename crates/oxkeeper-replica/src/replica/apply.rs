@@ -24,6 +24,11 @@ impl Replica {
         let shared = self.shared.clone();
         for slice in proposals.chunks(SLICE) {
             let mut state = shared.state.write();
+            if !self.serving {
+                // No quorum vouches for these: a later leader may cut them off the log again. A
+                // periodic snapshot under way is named after an earlier zxid and would keep them.
+                shared.next_generation();
+            }
             for proposal in slice {
                 self.apply(now, &mut state, proposal);
             }
