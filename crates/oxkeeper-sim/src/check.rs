@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
-use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_proto::{Encode, Epoch, Zxid};
 use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::Proposal;
 
@@ -236,7 +236,7 @@ impl World<'_> {
 
     /// What must hold when all is quiet.
     pub fn check_end(&mut self) -> Result<(), Violation> {
-        let mut first: Option<(u64, String)> = None;
+        let mut first: Option<(u64, Vec<Vec<u8>>)> = None;
         for (index, server) in self.servers.iter().enumerate() {
             let Some(process) = &server.process else { continue };
             let state = process.shared.state.read();
@@ -279,9 +279,9 @@ fn check_pairs(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// All of a tree as text: paths, data, stats.
-fn dump(state: &State) -> String {
-    let mut lines = BTreeSet::new();
+/// All of a tree: per node its path, data and stat.
+fn dump(state: &State) -> Vec<Vec<u8>> {
+    let mut nodes = Vec::with_capacity(state.tree.len());
     let mut open = vec![Tree::ROOT];
     while let Some(node) = open.pop() {
         let path = state.tree.path(node);
@@ -290,11 +290,13 @@ fn dump(state: &State) -> String {
             continue;
         }
         open.extend(state.tree.children(node).map(|(child, _)| child));
-        lines.insert(format!(
-            "{path} {:?} {:?}\n",
-            state.tree.data(node),
-            state.tree.persisted(node)
-        ));
+        let data = state.tree.data(node);
+        let mut text = path.into_bytes();
+        text.extend([0, u8::from(data.is_some())]);
+        text.extend(data.unwrap_or_default());
+        state.tree.persisted(node).encode(&mut text);
+        nodes.push(text);
     }
-    lines.into_iter().collect()
+    nodes.sort_unstable();
+    nodes
 }

@@ -30,6 +30,8 @@ pub struct Summary {
     pub writes: u64,
     pub reads: u64,
     pub notifications: u64,
+    /// Sum of the runs' trace hashes: equal when nothing about the runs has changed.
+    pub traces: u64,
 }
 
 impl Summary {
@@ -61,6 +63,7 @@ impl AddAssign<&Summary> for Summary {
         self.writes += other.writes;
         self.reads += other.reads;
         self.notifications += other.notifications;
+        self.traces = self.traces.wrapping_add(other.traces);
     }
 }
 
@@ -78,11 +81,12 @@ impl std::fmt::Display for Summary {
             "syncs: DIFF {}, TRUNC {}, SNAP {} (streams {}), log reads {}; periodic snapshots {}",
             self.diffs, self.truncs, self.snaps, self.streams, self.log_reads, self.snapshots
         )?;
-        write!(
+        writeln!(
             f,
             "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
             self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
-        )
+        )?;
+        write!(f, "traces {:016x}", self.traces)
     }
 }
 
@@ -102,7 +106,10 @@ pub struct Failure {
 pub fn run_seed(seed: u64, servers: usize, echo: bool) -> Result<(Summary, u64), Box<Failure>> {
     let mut trace = Trace::new(echo, echo);
     match attempt(seed, servers, &mut trace) {
-        Ok(summary) => Ok((summary, trace.hash())),
+        Ok(mut summary) => {
+            summary.traces = trace.hash();
+            Ok((summary, trace.hash()))
+        }
         Err(what) => {
             if !echo {
                 trace = Trace::new(true, false);

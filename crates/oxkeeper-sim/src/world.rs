@@ -1,6 +1,6 @@
 //! The event queue, and everything that events change.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use oxkeeper_proto::Zxid;
@@ -41,28 +41,36 @@ pub enum Event {
     SlowDiskEnds { server: usize },
 }
 
-#[derive(Debug)]
-struct Due {
-    at: u64,
-    seq: u64,
-    event: Event,
+/// Events by time; those of the same time in the order in which they were put in.
+#[derive(Debug, Default)]
+struct Agenda {
+    count: u64,
+    /// Time, count, slot: small, since the heap moves them much.
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    slots: Vec<Event>,
+    free: Vec<usize>,
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at, self.seq) == (other.at, other.seq)
+impl Agenda {
+    fn push(&mut self, at: u64, event: Event) {
+        self.count += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = event;
+                slot
+            }
+            None => {
+                self.slots.push(event);
+                self.slots.len() - 1
+            }
+        };
+        self.heap.push(Reverse((at, self.count, slot)));
     }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> Ordering {
-        // The heap gives the largest first.
-        (other.at, other.seq).cmp(&(self.at, self.seq))
+
+    fn pop(&mut self) -> Option<(u64, Event)> {
+        let Reverse((at, _, slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        Some((at, self.slots[slot]))
     }
 }
 
@@ -92,8 +100,7 @@ pub struct Plan {
 pub struct World<'t> {
     /// Virtual time in µs.
     pub now: u64,
-    seq: u64,
-    due: BinaryHeap<Due>,
+    agenda: Agenda,
     /// Randomness.
     pub dice: Dice,
     /// Record.
@@ -143,8 +150,7 @@ impl<'t> World<'t> {
         let clients = dice.between(2, 5) as usize;
         World {
             now: 0,
-            seq: 0,
-            due: BinaryHeap::new(),
+            agenda: Agenda::default(),
             dice,
             trace,
             plan,
@@ -161,8 +167,7 @@ impl<'t> World<'t> {
 
     /// Puts an event into the queue, `delay` µs from now.
     pub fn after(&mut self, delay: u64, event: Event) {
-        self.seq += 1;
-        self.due.push(Due { at: self.now + delay, seq: self.seq, event });
+        self.agenda.push(self.now + delay, event);
     }
 
     /// Adds a line to the record.
@@ -182,9 +187,9 @@ impl<'t> World<'t> {
         }
         self.after(1_000_000, Event::Fault);
         let mut next_quiet_check = self.plan.work_end;
-        while let Some(due) = self.due.pop() {
-            self.now = due.at;
-            self.handle(due.event)?;
+        while let Some((at, event)) = self.agenda.pop() {
+            self.now = at;
+            self.handle(event)?;
             if self.now >= next_quiet_check {
                 next_quiet_check = self.now + 200_000;
                 if self.is_quiet() {
