@@ -235,8 +235,11 @@ class Server:
         tasks = Path(f"/proc/{self.process.pid}/task")
 
         def all_stopped():
-            states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0] for task in tasks.iterdir()]
-            return all(state == "T" for state in states)
+            try:
+                states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0] for task in tasks.iterdir()]
+            except OSError:
+                return False  # a thread ended while we looked
+            return bool(states) and all(state == "T" for state in states)
 
         until(all_stopped, 10, f"{self} stands still")
 

@@ -6,11 +6,23 @@ leaves unordered is sorted.
 """
 
 import time
+from itertools import groupby
 
 from rawclient import Event, ops
 
 UNORDERED = {ops.GET_CHILDREN, ops.GET_EPHEMERALS, ops.WHO_AM_I}
 FAR_MS = 120_000
+#: What the reference prints first in `mntr` of a standalone server: identity and gauges. The values
+#: of some follow from the requests alone.
+STEADY_METRICS = {f"zk_{name}" for name in (
+    "server_state znode_count ephemerals_count watch_count approximate_data_size global_sessions"
+    " local_sessions max_file_descriptor_count connection_drop_probability auth_failed_count"
+    " outstanding_requests outstanding_tls_handshake non_mtls_local_conn_count"
+    " non_mtls_remote_conn_count watch_bytes").split()}
+BASE_METRICS = STEADY_METRICS | {f"zk_{name}" for name in (
+    "version num_alive_connections avg_latency min_latency max_latency packets_sent packets_received"
+    " last_client_response_size min_client_response_size max_client_response_size"
+    " open_file_descriptor_count uptime").split()}
 
 
 class Normal:
@@ -57,6 +69,8 @@ class Normal:
             return f"{{{value.type} err={value.err} {self.value(value.value, value.type)}}}"
         if isinstance(value, ops.ACL):
             return f"{value.perms}:{value.scheme}:{value.id}"
+        if isinstance(value, list) and value and isinstance(value[0], ops.ACL):
+            return f"[{', '.join(self.acls(value))}]"
         if isinstance(value, list):
             items = [self.value(item) for item in value]
             return "[" + ", ".join(sorted(items) if op in UNORDERED else items) + "]"
@@ -66,6 +80,32 @@ class Normal:
         if isinstance(value, bytes) and len(value) > 80:
             return f"<{len(value)} bytes {hash(value) & 0xffff:04x}>"
         return ascii(value)
+
+    def acls(self, acls):
+        """An ACL list in its order, but for what an `auth` entry may have become.
+
+        An entry of scheme `auth` is replaced by one entry for each identity of the requester, and
+        the reference takes these from a hash set: no client can rely on their order. They are
+        neighbours of equal permissions and of scheme digest, and such neighbours are sorted here.
+        Entries that differ in permissions or scheme keep their order, see s11_order_of_acl_entries.
+        """
+        lines = []
+        for (_, scheme), group in groupby(acls, lambda acl: (acl.perms, acl.scheme)):
+            entries = [self.value(acl) for acl in group]
+            lines += sorted(entries) if scheme == "digest" else entries
+        return lines
+
+    def lines(self, items, session_ends=False):
+        """Lines of replies and notifications of one connection.
+
+        The ephemerals of a session that ends die under one zxid, in the reference in the order of
+        a hash set. With `session_ends`, neighbouring notifications of one zxid are sorted.
+        """
+        lines = []
+        for zxid, group in groupby(items, lambda item: isinstance(item, Event) and item.zxid):
+            found = [self.line(item) for item in group]
+            lines += sorted(found) if session_ends and zxid > 0 else found
+        return lines
 
     def line(self, item):
         if isinstance(item, Event):
@@ -79,6 +119,14 @@ class Normal:
         zxid = self.zxid(item.zxid) if item.zxid > 0 else item.zxid
         return (f"reply {name} xid={item.xid} zxid={zxid} err={item.err}"
                 f" {self.value(item.value, item.op)}{rest}")
+
+    @staticmethod
+    def base_metrics(answer):
+        """The names of BASE_METRICS that `mntr` shows, sorted, for the reference prints them in no
+        certain order; the steady ones with their values."""
+        lines = [line.partition("\t") for line in answer.splitlines()]
+        return sorted(f"{name} {value if name in STEADY_METRICS else ''}".rstrip()
+                      for name, _, value in lines if name in BASE_METRICS)
 
     def accepted(self, answer):
         """A ConnectResponse; new session ids get their names here."""

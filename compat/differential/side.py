@@ -24,6 +24,7 @@ class Side:
     def __init__(self, label, address):
         self.label, self.address = label, address
         self.keeper = None
+        self.session_ends = False
 
     # A run.
 
@@ -39,11 +40,13 @@ class Side:
     def run(self, step):
         """Carries out a step; returns the lines both sides must agree on."""
         kind, *args = step
+        self.session_ends = dsl.ends_session(step)
         lines = getattr(self, f"do_{kind}")(*args)
-        return lines + self.settle(step)
+        return lines + self.settle()
 
     def finish(self):
         """Describes the whole tree, then ends all sessions and removes all nodes."""
+        self.session_ends = False
         lines = []
         self.describe("/", lines)
         for client in self.clients.values():
@@ -91,7 +94,10 @@ class Side:
         if "last" in fields:
             request["last_zxid"] = dsl.zxid(fields.pop("last"), self.normal.base)
         request.update(fields)
-        client = Client(self.address, WAIT_S)
+        try:
+            client = Client(self.address, WAIT_S)
+        except Closed:
+            return [f"{name}: refused (Closed)"]
         body = (connect_request(**request) + tail)[:cut]
         encoded = [dsl.send(client, req, self.normal.base) for req in then]
         try:
@@ -157,7 +163,11 @@ class Side:
         return lines
 
     def do_raw(self, data, half_close=False):
-        with socket.create_connection(self.address, timeout=WAIT_S) as sock:
+        try:
+            sock = socket.create_connection(self.address, timeout=WAIT_S)
+        except (BrokenPipeError, ConnectionResetError):
+            return ["raw: closed"]  # already, see Client
+        with sock:
             sock.settimeout(QUIET_S)
             answer, end = b"", "closed"
             try:
@@ -198,7 +208,9 @@ class Side:
             found = [(key, self.normal.zxid(int(value, 16)) if key == "Zxid" else value)
                      for key, value in found]
             return [f"word {word}: {found}"]
-        if word in ("mntr", "envi", "conf"):
+        if word == "mntr":
+            return [f"word {word}: {line}" for line in self.normal.base_metrics(answer)]
+        if word in ("envi", "conf"):
             found = sorted(line.split("\t")[0].split("=")[0] for line in answer.splitlines())
             return [f"word {word}: {key}" for key in found]
         return [f"word {word}: {answer!r}"]
@@ -262,9 +274,10 @@ class Side:
         # Authentication may be answered ahead of its turn (section 3.3, rule 6).
         auths = [item for item in items if not isinstance(item, Event) and item.op == ops.AUTH]
         others = [item for item in items if item not in auths]
-        return [f"{name}: {self.normal.line(item)}" for item in auths + others]
+        lines = self.normal.lines(auths + others, self.session_ends)
+        return [f"{name}: {line}" for line in lines]
 
-    def settle(self, step):
+    def settle(self):
         """Collects the notifications of all connections, behind a ping on each."""
         lines, waiting = [], []
         for name, client in list(self.clients.items()):
@@ -283,12 +296,11 @@ class Side:
                 end = "no reply to ping"
             seen = client.log[start:]
             client.events.clear()
-            found = [f"{name}: {self.normal.line(item)}" for item in seen
-                     if isinstance(item, Event)]
+            events = self.normal.lines([item for item in seen if isinstance(item, Event)],
+                                       self.session_ends)
+            found = [f"{name}: {line}" for line in events]
             found += [f"{name}: ping zxid={self.normal.zxid(item.zxid)}" for item in seen
                       if not isinstance(item, Event)]
-            if step[0] in ("close", "gone"):
-                found.sort()  # the ephemerals of a session die in any order
             if end:
                 found.append(f"{name}: {end}")
                 del self.clients[name]

@@ -55,6 +55,18 @@ def send(client, req, base):
     return client.encode(op, body)
 
 
+def ends_session(step):
+    """Whether a session may end in this step, and its ephemerals with it."""
+    kind, *args = step
+    if kind == "call":
+        requests = args[1]
+    elif kind == "connect":
+        requests = dict(args[1]).get("then", [])
+    else:
+        return kind in ("close", "gone")
+    return any((req[2] if req[0] == "xid" else req)[0] == "close_session" for req in requests)
+
+
 def dump(steps):
     """The text form of steps, one a line."""
     return "".join(f"{step!r}\n" for step in steps)

@@ -73,7 +73,11 @@ class Client:
     def __init__(self, address, wait_s=10.0):
         self.address = address
         self.wait_s = wait_s
-        self.sock = socket.create_connection(address, timeout=wait_s)
+        try:
+            self.sock = socket.create_connection(address, timeout=wait_s)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # A server that closes what it has just accepted may be faster than our connect.
+            raise Closed(str(error)) from error
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.pending = []
