@@ -7,8 +7,10 @@ use crate::error::{EpochProblem, StorageError};
 
 const ACCEPTED: &str = "acceptedEpoch";
 const CURRENT: &str = "currentEpoch";
-/// Left by a crash between writing currentEpoch and renaming it.
+/// The announced epoch. In Apache: left by a crash between writing currentEpoch and renaming it.
 const CURRENT_TMP: &str = "currentEpoch.tmp";
+/// What becomes currentEpoch. Not [`CURRENT_TMP`]: until the rename is durable, a start needs that one.
+const CURRENT_NEW: &str = "currentEpoch.new";
 /// Longer files hold no number.
 const LIMIT: usize = 64;
 
@@ -19,6 +21,10 @@ pub struct Epochs {
     pub accepted: Epoch,
     /// Newest epoch whose history this server has taken over.
     pub current: Epoch,
+}
+
+fn text(epoch: Epoch) -> Vec<u8> {
+    epoch.to_string().into_bytes()
 }
 
 /// The files. Each save is durable when it returns.
@@ -67,27 +73,29 @@ impl<D: Disk> EpochFiles<D> {
 
     /// Before ACKEPOCH is sent, and at a leader when its quorum has reported.
     pub fn save_accepted(&self, epoch: Epoch) -> Result<(), StorageError> {
-        self.save(ACCEPTED, epoch)
+        Ok(write_atomically(&self.disk, Place::Snapshots, ACCEPTED, &text(epoch))?)
     }
 
     /// Before NEWLEADER is acknowledged and after the history is durable, and at a leader when the
     /// epoch acknowledgements are complete.
     pub fn save_current(&self, epoch: Epoch) -> Result<(), StorageError> {
-        self.save(CURRENT, epoch)
+        let file = self.disk.create(Place::Snapshots, CURRENT_NEW)?;
+        file.write_at(&text(epoch), 0)?;
+        file.sync()?;
+        self.disk.rename(Place::Snapshots, CURRENT_NEW, CURRENT)?;
+        self.disk.sync_dir(Place::Snapshots)?;
+        // The announcement has served.
+        match self.disk.remove(Place::Snapshots, CURRENT_TMP) {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the epoch whose history is about to be logged beside currentEpoch. A crash before
     /// [`Self::save_current`] leaves it there, and [`Self::load`] takes it over.
     pub fn announce_current(&self, epoch: Epoch) -> Result<(), StorageError> {
-        let file = self.disk.create(Place::Snapshots, CURRENT_TMP)?;
-        file.write_at(epoch.to_string().as_bytes(), 0)?;
-        file.sync()?;
-        Ok(self.disk.sync_dir(Place::Snapshots)?)
-    }
-
-    fn save(&self, name: &str, epoch: Epoch) -> Result<(), StorageError> {
-        let text = epoch.to_string();
-        Ok(write_atomically(&self.disk, Place::Snapshots, name, text.as_bytes())?)
+        // An earlier announcement may still be needed, until this one is complete.
+        Ok(write_atomically(&self.disk, Place::Snapshots, CURRENT_TMP, &text(epoch))?)
     }
 
     fn take_over_temporary(&self, current: Epoch, last: Zxid) -> Result<Epoch, StorageError> {

@@ -234,3 +234,32 @@ proptest! {
         prop_assert!(current <= found.current && found.current <= current + 1);
     }
 }
+
+/// Simulator seed 288: the power went a second time while a start took over the announced epoch, and
+/// the announcement was gone.
+#[test]
+fn an_announced_epoch_survives_a_crash_in_whatever_happens_to_the_epoch_files_next() {
+    type Next = fn(&EpochFiles<MemDisk>);
+    let start: Next = |files| drop(files.load(Zxid::new(2, 5)));
+    let enter: Next = |files| drop(files.save_current(3));
+    let announce: Next = |files| drop(files.announce_current(4));
+    for (case, next) in [start, enter, announce].into_iter().enumerate() {
+        for seed in 0..600 {
+            let mut dice = Dice(seed);
+            let mut disk = MemDisk::new("server");
+            let files = EpochFiles::new(disk.clone());
+            files.save_current(1).unwrap();
+            files.save_accepted(4).unwrap();
+            files.announce_current(3).unwrap();
+            match dice.below(4) {
+                0 => disk.fail_write(1 + dice.below(2)),
+                _ => disk.fail_sync(1 + dice.below(4)),
+            }
+            next(&files);
+            disk.crash(|n| dice.below(n));
+            let epochs = EpochFiles::new(disk).load(Zxid::new(2, 5));
+            let current = epochs.map(|epochs| epochs.current);
+            assert!(current.is_ok(), "case {case}, seed {seed}: {current:?}");
+        }
+    }
+}
