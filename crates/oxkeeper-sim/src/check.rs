@@ -111,7 +111,10 @@ impl World<'_> {
             ));
         }
         if leading {
-            self.checks.bases.insert(epoch, durable);
+            // Counter 0 is no transaction: the history is the one that epoch began with.
+            let begin = self.checks.bases.get(&durable.epoch()).filter(|_| durable.counter() == 0);
+            let base = begin.copied().unwrap_or(durable);
+            self.checks.bases.insert(epoch, base);
             return Ok(());
         }
         match self.checks.bases.get(&epoch) {

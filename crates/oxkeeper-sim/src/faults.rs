@@ -1,7 +1,10 @@
 //! What goes wrong: crashes, loss of power in the middle of a disk operation, partitions, resets,
 //! pauses, slow disks and networks.
 
+use oxkeeper_proto::quorum::ServerState;
+
 use crate::net::ConnId;
+use crate::server::Server;
 use crate::world::{Event, World};
 
 /// Faults under way.
@@ -28,7 +31,7 @@ impl World<'_> {
         self.after(delay, Event::Fault);
         let servers = self.servers.len() as u64;
         let victim = self.dice.below(servers) as usize;
-        match self.dice.below(12) {
+        match self.dice.below(15) {
             0 | 1 => {
                 if self.servers[victim].is_up() {
                     let power = !self.dice.one_in(4);
@@ -58,6 +61,7 @@ impl World<'_> {
                 let delay = self.dice.between(100_000, 2_000_000);
                 self.after(delay, Event::SlowDiskEnds { server: victim });
             }
+            12..=14 => self.strand_leader(),
             10 => self.net.slow = self.dice.between(0, 30_000),
             _ => {
                 // The whole ensemble loses power at once.
@@ -73,11 +77,46 @@ impl World<'_> {
     }
 
     fn partition(&mut self, a: usize, b: usize) {
+        let delay = self.dice.between(100_000, 3_000_000);
+        self.partition_for(a, b, delay);
+    }
+
+    fn partition_for(&mut self, a: usize, b: usize, delay: u64) {
         self.note(|| format!("network: {a} and {b} do not reach each other"));
         self.summary.partitions += 1;
         self.block(a, b);
-        let delay = self.dice.between(100_000, 3_000_000);
         self.after(delay, Event::HealLink { a, b });
+    }
+
+    /// The leader loses the other servers, but not its clients: it goes on to log proposals that nobody
+    /// else gets. The others elect a leader that no client reaches, so nothing happens in the new
+    /// epoch until the old leader is back, with a history that must be cut.
+    fn strand_leader(&mut self) {
+        let leading = (ServerState::Leading, true);
+        let role = |server: &Server| server.process.as_ref().map(|process| process.role);
+        let Some(leader) = self.servers.iter().position(|server| role(server) == Some(leading))
+        else {
+            return;
+        };
+        self.note(|| format!("s{} is a leader on its own", leader + 1));
+        self.summary.stranded += 1;
+        let alone = self.dice.between(200_000, 2_500_000);
+        let unseen = alone + self.dice.between(0, 1_500_000);
+        for other in (0..self.servers.len()).filter(|other| *other != leader) {
+            self.partition_for(leader, other, alone);
+            for client in 0..self.clients.len() {
+                let node = self.servers.len() + client;
+                // Those who were at another server come to this one.
+                for conn in self.conns_between(node, other) {
+                    self.reset(conn);
+                }
+                self.partition_for(node, other, unseen);
+            }
+        }
+        if self.dice.one_in(3) {
+            let nth = self.dice.between(5, 200);
+            self.servers[leader].disk.set_fuse(nth);
+        }
     }
 
     fn isolate(&mut self, victim: usize) {

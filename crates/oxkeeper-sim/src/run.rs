@@ -16,6 +16,7 @@ pub struct Summary {
     pub simulated_us: u64,
     pub crashes: u64,
     pub partitions: u64,
+    pub stranded: u64,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -24,6 +25,7 @@ pub struct Summary {
     pub streams: u64,
     pub log_reads: u64,
     pub snapshots: u64,
+    pub purged: u64,
     pub sessions: u64,
     pub resumed: u64,
     pub expired: u64,
@@ -49,6 +51,8 @@ impl AddAssign<&Summary> for Summary {
         self.simulated_us += other.simulated_us;
         self.crashes += other.crashes;
         self.partitions += other.partitions;
+        self.stranded += other.stranded;
+        self.purged += other.purged;
         self.elections += other.elections;
         self.leaders += other.leaders;
         self.diffs += other.diffs;
@@ -73,13 +77,20 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
         writeln!(
             f,
-            "crashes {}, partitions {}, elections {}, leaders {}",
-            self.crashes, self.partitions, self.elections, self.leaders
+            "crashes {}, partitions {}, leaders stranded {}, elections {}, leaders {}",
+            self.crashes, self.partitions, self.stranded, self.elections, self.leaders
         )?;
         writeln!(
             f,
-            "syncs: DIFF {}, TRUNC {}, SNAP {} (streams {}), log reads {}; periodic snapshots {}",
-            self.diffs, self.truncs, self.snaps, self.streams, self.log_reads, self.snapshots
+            "syncs: DIFF {}, TRUNC {}, SNAP {} (streams {}), log reads {}; periodic snapshots {}, \
+             purged {}",
+            self.diffs,
+            self.truncs,
+            self.snaps,
+            self.streams,
+            self.log_reads,
+            self.snapshots,
+            self.purged
         )?;
         writeln!(
             f,

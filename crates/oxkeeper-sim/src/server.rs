@@ -161,6 +161,8 @@ impl World<'_> {
             role: (ServerState::Looking, false),
         });
         self.after(1_000_000, Event::ReapIdle { server, incarnation });
+        let delay = self.dice.between(10_000, 3_000_000);
+        self.after(delay, Event::Purge { server, incarnation });
         // Outputs of the start cannot break a rule of the checks: they only vote.
         if let Err(violation) = self.perform(server, outputs) {
             panic!("{violation}");

@@ -428,6 +428,21 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Old snapshots and logs go, whatever else the disk is doing.
+    pub fn purge(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
+        if !self.servers[server].is_running(incarnation) {
+            return Ok(());
+        }
+        let delay = self.dice.between(100_000, 3_000_000);
+        self.after(delay, Event::Purge { server, incarnation });
+        let disk = self.servers[server].disk.clone();
+        let result = oxkeeper_storage::purge(&disk, 3).map(|purged| {
+            self.summary.purged += (purged.snapshots.len() + purged.logs.len()) as u64;
+            Ok(())
+        });
+        self.survives(server, result, "purge").map(|_| ())
+    }
+
     /// Old proposals for a learner.
     pub fn log_read(
         &mut self,

@@ -34,6 +34,7 @@ pub enum Event {
     Stream { conn: ConnId },
     ClientTask { conn: ConnId },
     ReapIdle { server: usize, incarnation: u64 },
+    Purge { server: usize, incarnation: u64 },
     Client { client: usize },
     Restart { server: usize },
     Fault,
@@ -233,6 +234,7 @@ impl<'t> World<'t> {
                 self.reap_idle(server, incarnation);
                 Ok(())
             }
+            Event::Purge { server, incarnation } => self.purge(server, incarnation),
             Event::Client { client } => self.client_step(client),
             Event::Restart { server } => self.restart(server),
             Event::Fault => {
