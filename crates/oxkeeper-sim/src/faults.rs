@@ -31,7 +31,7 @@ impl World<'_> {
         self.after(delay, Event::Fault);
         let servers = self.servers.len() as u64;
         let victim = self.dice.below(servers) as usize;
-        match self.dice.below(15) {
+        match self.dice.below(16) {
             0 | 1 => {
                 if self.servers[victim].is_up() {
                     let power = !self.dice.one_in(4);
@@ -61,6 +61,7 @@ impl World<'_> {
                 let delay = self.dice.between(100_000, 2_000_000);
                 self.after(delay, Event::SlowDiskEnds { server: victim });
             }
+            15 => self.break_disk(victim),
             12..=14 => self.strand_leader(),
             10 => self.net.slow = self.dice.between(0, 30_000),
             _ => {
@@ -74,6 +75,21 @@ impl World<'_> {
                 }
             }
         }
+    }
+
+    /// A write or sync will fail although the power is there. The process must not go on.
+    fn break_disk(&mut self, victim: usize) {
+        let nth = self.dice.between(1, 40);
+        let sync = !self.dice.one_in(4);
+        let what = if sync { "sync" } else { "write" };
+        self.note(|| format!("s{}: {what} {nth} from now will fail", victim + 1));
+        let disk = &self.servers[victim].disk;
+        if sync {
+            disk.mem.fail_sync(nth);
+        } else {
+            disk.mem.fail_write(nth);
+        }
+        self.servers[victim].disk_fault = true;
     }
 
     fn partition(&mut self, a: usize, b: usize) {

@@ -15,6 +15,7 @@ pub struct Summary {
     pub seeds: u64,
     pub simulated_us: u64,
     pub crashes: u64,
+    pub disk_faults: u64,
     pub partitions: u64,
     pub stranded: u64,
     pub elections: u64,
@@ -50,6 +51,7 @@ impl AddAssign<&Summary> for Summary {
         self.seeds += other.seeds;
         self.simulated_us += other.simulated_us;
         self.crashes += other.crashes;
+        self.disk_faults += other.disk_faults;
         self.partitions += other.partitions;
         self.stranded += other.stranded;
         self.purged += other.purged;
@@ -77,8 +79,13 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
         writeln!(
             f,
-            "crashes {}, partitions {}, leaders stranded {}, elections {}, leaders {}",
-            self.crashes, self.partitions, self.stranded, self.elections, self.leaders
+            "crashes {} (disk faults {}), partitions {}, leaders stranded {}, elections {}, leaders {}",
+            self.crashes,
+            self.disk_faults,
+            self.partitions,
+            self.stranded,
+            self.elections,
+            self.leaders
         )?;
         writeln!(
             f,

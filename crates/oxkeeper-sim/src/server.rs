@@ -59,6 +59,8 @@ pub struct Server {
     pub durable: Zxid,
     /// Factor of disk latency.
     pub disk_slow: u64,
+    /// A write or sync was told to fail.
+    pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
     /// Start at this time, if a crash comes during a start.
@@ -74,6 +76,7 @@ impl Server {
             process: None,
             durable: Zxid::ZERO,
             disk_slow: 1,
+            disk_fault: false,
             paused_until: 0,
             starts: 0,
         }
@@ -241,6 +244,7 @@ impl World<'_> {
             disk.mem.kill();
         }
         disk.repair();
+        self.servers[server].disk_fault = false;
         let delay = self.dice.between(20_000, 1_500_000);
         self.after(delay, Event::Restart { server });
     }

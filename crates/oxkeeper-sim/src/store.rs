@@ -236,8 +236,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Tells a storage error from a loss of power (the server crashes) and a broken rule. False: the
-    /// server is gone.
+    /// Tells a storage error from a loss of power or an injected fault (the server crashes) and a
+    /// broken rule. False: the server is gone.
     pub fn survives(
         &mut self,
         server: usize,
@@ -251,6 +251,13 @@ impl World<'_> {
                 Ok(false)
             }
             Ok(result) => result.map(|()| true),
+            Err(error) if self.servers[server].disk_fault => {
+                self.note(|| format!("s{} ends: {during}: {error}", server + 1));
+                self.summary.disk_faults += 1;
+                let power = self.dice.one_in(2);
+                self.crash(server, power);
+                Ok(false)
+            }
             Err(error) => Err(format!("s{}: {during}: {error}", server + 1)),
         }
     }
