@@ -267,6 +267,20 @@ def s9_multi():
 
 
 @scenario
+def s9_multi_null_paths():
+    """One null path refuses the whole multi, wherever it stands: no part is tried."""
+    yield A
+    for null in (("create", None), ("create", None, b"", OPEN_ACL, 2), ("create2", None),
+                 ("create_container", None), ("create_ttl", None, 1000), ("delete", None),
+                 ("set_data", None), ("check", None)):
+        for parts in ([null], [("check", "/none"), null], [("create", "/t/x"), null],
+                      [null, ("check", "/none")], [("check", "/none"), ("check", "/t"), null]):
+            yield ("multi", parts)
+    yield ("multi_read", [("get_data", "/none"), ("get_data", None)])
+    yield ("multi_read", [("get_children", None), ("get_data", "/t")])
+
+
+@scenario
 def s9_multi_headers():
     yield A
     header = Out().int(13).bool(False).int(-1).string("/t").int(-1).bytes()
