@@ -21,6 +21,7 @@
 //! asked, or knows what a znode is.
 
 pub mod container;
+mod direct_file;
 pub mod disk;
 pub mod epochs;
 pub mod error;

@@ -214,16 +214,21 @@ impl<D: Disk> TxnLog<D> {
         for end in std::mem::take(&mut self.parts) {
             let new_position = open.position + (end - start) as u64;
             // The last part takes its zeros along in the same write.
+            let mut bytes = start..end;
             if end == len && step > 0 && new_position > open.zeroed {
                 let zeroed = new_position.next_multiple_of(step);
                 self.batch.resize(end + (zeroed - new_position) as usize, 0);
                 open.zeroed = zeroed;
-                open.file.write_at(&self.batch[start..], open.position)?;
-            } else {
-                open.file.write_at(&self.batch[start..end], open.position)?;
+                bytes = start..self.batch.len();
             }
-            if self.options.force_sync {
+            let bytes = &self.batch[bytes];
+            if !self.options.force_sync {
+                open.file.write_at(bytes, open.position)?;
+            } else if step == 0 {
+                open.file.write_at(bytes, open.position)?;
                 took += open.file.sync()?;
+            } else {
+                took += open.file.append_durably(bytes, open.position)?;
             }
             (open.position, start) = (new_position, end);
         }
