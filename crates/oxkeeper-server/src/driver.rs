@@ -1,21 +1,25 @@
 //! The replica thread: takes all that has arrived, lets the replica handle it, performs the outputs.
 //!
+//! While it sleeps, whoever brings a little work does it in its stead ([`StandIn`]): a lone request then
+//! passes through the server with one hand-over, to the log thread.
+//!
 //! One wake-up makes at most one write to each peer, one batch for the disk, and one wake-up of each
 //! client concerned.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_replica::{Input, Output, Replica};
 use oxkeeper_state::StateLoader;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::disk::{DiskOp, DiskThread};
 use crate::election_links::ElectionLinks;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, StandIn};
 use crate::peers::{PeerEvent, Peers};
 
 /// What reaches the replica thread.
@@ -55,8 +59,6 @@ pub struct PeerConfig {
 pub struct Driver {
     /// The server as a value.
     pub replica: Replica,
-    /// Where its inputs come from.
-    pub mailbox: Arc<Mailbox<Event>>,
     /// Time.
     pub clock: Clock,
     /// The disk's queue.
@@ -65,46 +67,112 @@ pub struct Driver {
     pub election: Option<ElectionLinks>,
     /// Quorum port; ensemble only.
     pub peers: Option<Peers>,
+    /// Scratch.
+    pub outputs: Vec<Output>,
+    /// Scratch.
+    pub disk_ops: Vec<DiskOp>,
+}
+
+/// Runs a driver until [`Event::Stop`], starting with the outputs of the replica's making that are in
+/// [`Driver::outputs`].
+pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
+    let _guard = AbortOnPanic;
+    driver.perform();
+    let mut deadline = driver.deadline();
+    let driver = Arc::new(Mutex::new(Some(driver)));
+    mailbox.represent(Box::new(Representative(driver.clone())));
+    let mut events = Vec::new();
+    loop {
+        mailbox.take(&mut events, deadline);
+        let mut slot = driver.lock();
+        let current = slot.as_mut().expect("taken only when the thread ends");
+        if !current.step(&mut events) {
+            // Awake for ever: nobody stands in for a thread that has ended.
+            return slot.take().expect("just used").stop();
+        }
+        deadline = current.deadline();
+    }
+}
+
+/// Most events handled by somebody else than the replica thread: no longer than a hand-over takes.
+const LITTLE: usize = 8;
+
+/// Does the replica thread's work while that sleeps.
+struct Representative(Arc<Mutex<Option<Driver>>>);
+
+impl StandIn<Event> for Representative {
+    fn may(&self, items: &[Event]) -> bool {
+        items.len() <= LITTLE && items.iter().all(Event::is_little)
+    }
+
+    fn run(&self, items: &mut Vec<Event>) -> Option<Instant> {
+        let _guard = AbortOnPanic;
+        let mut slot = self.0.lock();
+        let driver = slot.as_mut().expect("the thread is awake once it ends");
+        assert!(driver.step(items), "a stop is never little work");
+        driver.deadline()
+    }
+}
+
+impl Event {
+    /// Is it handled in a few microseconds, as a rule?
+    fn is_little(&self) -> bool {
+        match self {
+            Event::Input(Input::Reloaded(..) | Input::SnapshotReceived(_)) | Event::Stop => false,
+            Event::Peer(event) => event.is_little(),
+            Event::Input(_) | Event::Query(_) => true,
+        }
+    }
+}
+
+/// A broken invariant must not leave a half-dead server behind, whichever thread finds it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a broken invariant; exiting");
+            std::process::exit(1);
+        }
+    }
 }
 
 impl Driver {
-    /// Runs until [`Event::Stop`]. `first`: outputs of the replica's making.
-    pub fn run(mut self, first: Vec<Output>) {
-        let mut outputs = first;
-        let mut disk_ops = Vec::new();
-        let mut events = Vec::new();
-        loop {
-            self.perform(&mut outputs, &mut disk_ops);
-            let deadline = self.replica.next_timeout().map(|at| self.clock.instant(at));
-            self.mailbox.take(&mut events, deadline);
-            let now = self.clock.now();
-            for event in events.drain(..) {
-                match event {
-                    Event::Input(input) => self.replica.handle(now, input, &mut outputs),
-                    Event::Peer(event) => {
-                        if let Some(peers) = &mut self.peers {
-                            for input in peers.inputs(event) {
-                                self.replica.handle(now, input, &mut outputs);
-                            }
-                        }
-                    }
-                    Event::Query(look) => look(&self.replica),
-                    Event::Stop => {
-                        return self.stop(outputs, disk_ops);
-                    }
-                }
-            }
-            if self.replica.next_timeout().is_some_and(|at| at <= now.mono_ms) {
-                self.replica.on_timeout(now, &mut outputs);
-            }
-            self.replica.finish(now, &mut outputs);
-        }
+    /// When the replica wants to be called next.
+    fn deadline(&self) -> Option<Instant> {
+        self.replica.next_timeout().map(|at| self.clock.instant(at))
     }
 
-    fn perform(&mut self, outputs: &mut Vec<Output>, disk_ops: &mut Vec<DiskOp>) {
+    /// Handles events and performs what follows from them. False: a stop was among them.
+    fn step(&mut self, events: &mut Vec<Event>) -> bool {
+        let now = self.clock.now();
+        for event in events.drain(..) {
+            match event {
+                Event::Input(input) => self.replica.handle(now, input, &mut self.outputs),
+                Event::Peer(event) => {
+                    if let Some(peers) = &mut self.peers {
+                        for input in peers.inputs(event) {
+                            self.replica.handle(now, input, &mut self.outputs);
+                        }
+                    }
+                }
+                Event::Query(look) => look(&self.replica),
+                Event::Stop => return false,
+            }
+        }
+        if self.replica.next_timeout().is_some_and(|at| at <= now.mono_ms) {
+            self.replica.on_timeout(now, &mut self.outputs);
+        }
+        self.replica.finish(now, &mut self.outputs);
+        self.perform();
+        true
+    }
+
+    fn perform(&mut self) {
         use oxkeeper_zab::Output as Z;
         let mut wakes = Vec::new();
-        for output in outputs.drain(..) {
+        let disk_ops = &mut self.disk_ops;
+        for output in self.outputs.drain(..) {
             let output = match output {
                 Output::Wake(client) => {
                     wakes.push(client);
@@ -149,8 +217,8 @@ impl Driver {
     }
 
     /// Lets queued log writes finish, and closes the peers' connections.
-    fn stop(mut self, mut outputs: Vec<Output>, mut disk_ops: Vec<DiskOp>) {
-        self.perform(&mut outputs, &mut disk_ops);
+    fn stop(mut self) {
+        self.perform();
         if let Some(peers) = &mut self.peers {
             peers.close();
         }

@@ -23,6 +23,23 @@ pub struct PeerEvent {
     kind: PeerEventKind,
 }
 
+impl PeerEvent {
+    /// Is it handled in a few microseconds, as a rule?
+    pub fn is_little(&self) -> bool {
+        match &self.kind {
+            PeerEventKind::Leader(LeaderEvent::Packets(packets)) => packets.len() <= LITTLE,
+            PeerEventKind::Learner(LearnerEvent::Packets { packets, .. }) => {
+                packets.len() <= LITTLE
+            }
+            // Links come and go seldom, and an event of theirs may end the task that brings it.
+            _ => false,
+        }
+    }
+}
+
+/// Most packets that count as little work.
+const LITTLE: usize = 8;
+
 enum PeerEventKind {
     Leader(LeaderEvent<Box<StateLoader>>),
     Learner(LearnerEvent),

@@ -20,7 +20,7 @@ use crate::config::{
     Compression, Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning,
 };
 use crate::disk::{DiskSettings, DiskStats, DiskThread};
-use crate::driver::{Context, Driver, Event, PeerConfig};
+use crate::driver::{self, Context, Driver, Event, PeerConfig};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
 use crate::listen::{self, BindError};
 use crate::loading::{LoadSettings, LoadedState, load_state};
@@ -227,11 +227,13 @@ impl Server {
         };
         let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
         let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
+        let disk_ops = Vec::new();
         let driver =
-            Driver { replica, mailbox: mailbox.clone(), clock, disk: disk_thread, election, peers };
+            Driver { replica, clock, disk: disk_thread, election, peers, outputs, disk_ops };
+        let events = mailbox.clone();
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
-            .spawn(move || run_or_die(driver, outputs))?;
+            .spawn(move || driver::run(driver, &events))?;
         Ok(Server { port, mailbox, driver })
     }
 
@@ -263,21 +265,6 @@ impl Server {
         }
         self.port.close_all();
     }
-}
-
-/// A broken invariant in the replica thread must not leave a half-dead server behind.
-fn run_or_die(driver: Driver, outputs: Vec<Output>) {
-    struct Abort;
-    impl Drop for Abort {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                tracing::error!("a broken invariant; exiting");
-                std::process::exit(1);
-            }
-        }
-    }
-    let _abort = Abort;
-    driver.run(outputs);
 }
 
 fn start_election(quorum: &QuorumConfig, context: &Context) -> Result<ElectionLinks, StartError> {
