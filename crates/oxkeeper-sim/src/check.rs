@@ -9,6 +9,7 @@ use oxkeeper_proto::{Encode, Epoch, Zxid};
 use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::Proposal;
 
+use crate::net::ConnId;
 use crate::world::{Violation, World};
 
 /// What was observed so far.
@@ -34,6 +35,8 @@ pub struct Checks {
     bases: BTreeMap<Epoch, Zxid>,
     /// Who served as leader of an epoch.
     leaders: BTreeMap<Epoch, (usize, u64)>,
+    /// Last proposal and last commit sent on each link to a learner.
+    links: BTreeMap<ConnId, (Zxid, Zxid)>,
     /// Largest zxid applied by a serving leader.
     committed: Zxid,
 }
@@ -95,6 +98,43 @@ impl World<'_> {
                 packet.zxid
             ));
         }
+        Ok(())
+    }
+
+    /// A leader sends a proposal to a learner: each link gets them in zxid order.
+    pub fn check_proposal(
+        &mut self,
+        server: usize,
+        link: ConnId,
+        zxid: Zxid,
+    ) -> Result<(), Violation> {
+        let (proposed, _) = self.checks.links.entry(link).or_default();
+        if zxid <= *proposed {
+            return Err(format!("s{} proposes {zxid} behind {proposed} on a link", server + 1));
+        }
+        *proposed = zxid;
+        Ok(())
+    }
+
+    /// A leader sends a COMMIT to a learner: in zxid order, and only of what the link has carried.
+    pub fn check_commit(
+        &mut self,
+        server: usize,
+        link: ConnId,
+        packet: &Packet,
+    ) -> Result<(), Violation> {
+        if packet.known_kind() != Some(PacketKind::Commit) {
+            return Ok(());
+        }
+        let zxid = packet.zxid;
+        let (proposed, committed) = self.checks.links.entry(link).or_default();
+        if zxid <= *committed || *proposed < zxid {
+            return Err(format!(
+                "s{} sends COMMIT {zxid} on a link that had COMMIT {committed} and PROPOSAL {proposed}",
+                server + 1
+            ));
+        }
+        *committed = zxid;
         Ok(())
     }
 

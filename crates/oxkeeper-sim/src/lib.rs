@@ -16,6 +16,7 @@
 //! | [`workload`], [`session`] | clients: what they send, what they may see |
 //! | [`faults`] | crashes, partitions, pauses |
 //! | [`check`] | what must hold for all servers |
+//! | [`overheard`] | servers that accuse each other |
 //! | [`trace`], [`dice`] | record and randomness |
 
 pub mod check;
@@ -25,6 +26,7 @@ pub mod election_port;
 pub mod faults;
 pub mod fuse;
 pub mod net;
+pub mod overheard;
 pub mod quorum_port;
 pub mod run;
 pub mod server;

@@ -13,6 +13,7 @@ use oxkeeper_state::{Options, StateLoader, Walk};
 use oxkeeper_zab::{Input as Z, LinkId, Output};
 
 use crate::net::{ConnId, Kind, Message};
+use crate::overheard;
 use crate::server::Mail;
 use crate::world::{Event, Violation, World};
 
@@ -97,11 +98,13 @@ impl World<'_> {
             }
             Output::StopListening => self.stop_listening(server),
             Output::ToLearner(link, packet) => {
+                self.check_commit(server, link, &packet)?;
                 if let Some(port) = self.port(server) {
                     packet.encode(port.to_learners.entry(link).or_default());
                 }
             }
             Output::ProposalToLearner { link, proposal, inform } => {
+                self.check_proposal(server, link, proposal.zxid)?;
                 let kind = if inform { PacketKind::Inform } else { PacketKind::Proposal };
                 if let Some(port) = self.port(server) {
                     let out = port.to_learners.entry(link).or_default();
@@ -113,6 +116,9 @@ impl World<'_> {
                 self.start_stream(server, link);
             }
             Output::CloseLearner { link, reason } => {
+                if overheard::is_accusation(&reason) {
+                    return Err(format!("s{} closes a link: {reason}", server + 1));
+                }
                 self.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
                 self.flush(server);
                 self.close_end(link, 1);

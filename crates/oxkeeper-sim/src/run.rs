@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oxkeeper_zab::SyncCounts;
 
+use crate::overheard::Listener;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -146,6 +147,8 @@ pub fn run_seed(seed: u64, servers: usize, echo: bool) -> Result<(Summary, u64),
 fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, String> {
     let run = || {
         let mut world = World::new(seed, servers, trace);
+        // Left over if the last run of this thread panicked.
+        crate::overheard::take();
         let result = world.run();
         for server in &world.servers {
             if let Some(zab) = server.process.as_ref().and_then(|process| process.replica.zab()) {
@@ -157,6 +160,7 @@ fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, Stri
         world.summary.simulated_us = world.now;
         result.map(|()| world.summary)
     };
+    let run = || tracing::subscriber::with_default(Listener, run);
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

@@ -15,6 +15,7 @@ use oxkeeper_zab::Output as Z;
 use crate::client_port::Accepted;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
+use crate::overheard;
 use crate::quorum_port::{self, PeerEvent, QuorumPort};
 use crate::store::{self, DiskOp, Store};
 use crate::world::{Event, Violation, World};
@@ -335,6 +336,9 @@ impl World<'_> {
             process.replica.on_timeout(clocks, &mut outputs);
         }
         process.replica.finish(clocks, &mut outputs);
+        if let Some(accusation) = overheard::take() {
+            return Err(format!("s{} says: {accusation}", server + 1));
+        }
         self.perform(server, outputs)?;
         self.check_server(server)?;
         self.schedule_wake(server);
