@@ -287,9 +287,8 @@ impl LogThread {
         let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
         self.publish(finished.expect("nobody replaces the state while the role waits for this"))?;
         if self.log.appended() != zxid {
-            // The log belongs to another history now: nothing in it may ever be replayed on top of
-            // an older snapshot.
-            oxkeeper_storage::discard_logs(&self.disk)?;
+            // Log and newer snapshots belong to another history now: no later start may see them.
+            oxkeeper_storage::adopt_snapshot(&self.disk, zxid)?;
             self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), zxid);
         }
         self.answer(oxkeeper_zab::Input::SnapshotSaved);

@@ -217,7 +217,7 @@ fn replay<D: Disk, T: Database>(
     }
     let from = Zxid(loaded.last_zxid.0.saturating_add(1));
     let mut reader = LogReader::new(disk.clone(), from, options.record_limit)?;
-    let mut recent = VecDeque::with_capacity(options.recent.min(1024));
+    let mut recent: VecDeque<(Zxid, Vec<u8>)> = VecDeque::with_capacity(options.recent.min(1024));
     while let Some(record) = reader.next_record()? {
         let previous = loaded.last_zxid;
         if !follows(previous, record.zxid) {
@@ -244,15 +244,18 @@ fn replay<D: Disk, T: Database>(
         }
         loaded.last_zxid = record.zxid;
         loaded.replayed += 1;
-        if recent.len() == options.recent {
-            recent.pop_front();
-        }
         if options.recent > 0 {
-            let payload = Bytes::copy_from_slice(record.payload);
-            recent.push_back(Proposal { zxid: record.zxid, payload });
+            // The oldest one's buffer serves for the newest: no allocation per record.
+            let oldest = if recent.len() == options.recent { recent.pop_front() } else { None };
+            let mut payload = oldest.map_or_else(Vec::new, |(_, payload)| payload);
+            payload.clear();
+            payload.extend_from_slice(record.payload);
+            recent.push_back((record.zxid, payload));
         }
     }
-    loaded.recent = recent.into();
+    let recent = recent.into_iter();
+    loaded.recent =
+        recent.map(|(zxid, payload)| Proposal { zxid, payload: payload.into() }).collect();
     own_the_end(disk, &reader, &mut loaded.warnings)
 }
 
