@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
 
     /// A string; malformed UTF-8 becomes U+FFFD, as in the reference. `None` is null.
     pub fn opt_string(&mut self) -> Result<Option<Cow<'a, str>>, DecodeError> {
-        Ok(self.buffer()?.map(String::from_utf8_lossy))
+        Ok(self.buffer()?.map(decode_utf8))
     }
 
     /// A string that must not be null.
@@ -160,6 +160,35 @@ impl<'a> Reader<'a> {
         let at = self.pos;
         self.opt_vec()?.ok_or(DecodeError::Null { at })
     }
+}
+
+/// Bytes as a string, malformed UTF-8 replaced by U+FFFD as Java does it.
+///
+/// That is what [`String::from_utf8_lossy`] does, but for encoded surrogates (ED A0 to ED BF and a third
+/// byte): Java replaces one of them as a whole, not byte by byte.
+pub fn decode_utf8(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(decode_malformed(bytes)),
+    }
+}
+
+fn decode_malformed(mut rest: &[u8]) -> String {
+    let mut text = String::with_capacity(rest.len());
+    while !rest.is_empty() {
+        let chunk = rest.utf8_chunks().next().expect("bytes that are left make a chunk");
+        text.push_str(chunk.valid());
+        rest = &rest[chunk.valid().len()..];
+        rest = match rest {
+            [] => break,
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, behind @ ..] | [0xed, 0xa0..=0xbf, behind @ ..] => {
+                behind
+            }
+            _ => &rest[chunk.invalid().len()..],
+        };
+        text.push(char::REPLACEMENT_CHARACTER);
+    }
+    text
 }
 
 /// A value that can be read from jute bytes.
@@ -409,6 +438,22 @@ mod tests {
     fn malformed_utf8_becomes_the_replacement_character() {
         let bytes = [0, 0, 0, 2, b'/', 0xff];
         assert_eq!(Reader::new(&bytes).string().unwrap(), "/\u{fffd}");
+    }
+
+    #[test]
+    fn a_surrogate_is_replaced_as_a_whole() {
+        for (bytes, text) in [
+            (&b"\xed\xa0\x80"[..], "\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\xa0A", "\u{fffd}A"),
+            (b"\xed\xa0\xe2", "\u{fffd}\u{fffd}"),
+            (b"a\xed\xa0\xbd\xed\xb8\x80b", "a\u{fffd}\u{fffd}b"),
+            (b"\xed\xbf\xbf\xff/\xf0\x9f", "\u{fffd}\u{fffd}/\u{fffd}"),
+            (b"\xed\x9f\xbf\xed", "\u{d7ff}\u{fffd}"),
+        ] {
+            assert_eq!(decode_utf8(bytes), text, "{bytes:x?}");
+        }
+        assert!(matches!(decode_utf8("/\u{1f600}".as_bytes()), Cow::Borrowed(_)));
     }
 
     #[test]

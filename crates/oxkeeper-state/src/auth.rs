@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use oxkeeper_proto::client::Id;
+use oxkeeper_proto::jute::decode_utf8;
 use sha1::{Digest, Sha1};
 
 /// Which schemes exist and who is above all ACLs. The same on every server of an ensemble.
@@ -113,7 +114,7 @@ pub fn ip_identity(peer: IpAddr) -> Id {
 ///
 /// Nothing is checked, so nothing can fail: the password only selects who one is.
 pub fn digest_identity(auth: &[u8]) -> Id {
-    let text = String::from_utf8_lossy(auth);
+    let text = decode_utf8(auth);
     let user = text.split(':').next().unwrap_or_default();
     let hash = STANDARD.encode(Sha1::digest(text.as_bytes()));
     Id::new("digest", format!("{user}:{hash}"))
@@ -139,7 +140,7 @@ pub fn authenticate(
         }
         Some(Provider::Ensemble) => {
             let names = settings.ensemble_names.as_deref().unwrap_or_default();
-            let name = String::from_utf8_lossy(auth.ok_or(AuthFailed::Refused)?);
+            let name = decode_utf8(auth.ok_or(AuthFailed::Refused)?);
             if name.is_empty() || names.is_empty() || names.iter().any(|known| *known == name) {
                 Ok(Vec::new())
             } else {
