@@ -38,6 +38,9 @@ pub struct PrepareSettings {
     /// Write a create2 inside a multi as a create: members older than 3.8.2 lose what follows it
     /// (`docs/spec/quorum-protocol.md` 18, trap 1). The reply degrades to that of a create.
     pub multi_create2_as_create: bool,
+    /// A standalone server with `reconfigEnabled=true`: it answers a reconfig with `Unimplemented`,
+    /// where others say that it is disabled.
+    pub nothing_to_reconfigure: bool,
     /// `znode.container.maxNeverUsedIntervalMs`: a container that never had a child may be reaped when
     /// it is older than this, in ms; 0: never. Must be what [`containers_to_reap`] is given.
     pub reap_never_used_ms: i64,
@@ -51,6 +54,7 @@ impl Default for PrepareSettings {
             enforce_quota: false,
             digests: true,
             multi_create2_as_create: false,
+            nothing_to_reconfigure: false,
             reap_never_used_ms: 0,
         }
     }

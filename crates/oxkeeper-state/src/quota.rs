@@ -3,10 +3,12 @@
 //! The quota of path P lies at `/zookeeper/quota` P `/zookeeper_limits` and `/zookeeper_stats`.
 //! Source: `docs/spec/client-protocol.md` 14, `docs/spec/storage-formats.md` 8.4.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use foldhash::quality::FixedState;
 use hashbrown::HashSet;
+use oxkeeper_proto::jute::decode_utf8;
 
 use crate::state::State;
 
@@ -16,6 +18,8 @@ pub const QUOTA_ROOT: &str = "/zookeeper/quota";
 pub const LIMITS_NODE: &str = "zookeeper_limits";
 /// Name of a usage node.
 pub const STATS_NODE: &str = "zookeeper_stats";
+/// Between the parts of a text.
+const SEPARATORS: [char; 2] = [',', ';'];
 
 /// Path of the limits node of the quota on `path`.
 pub fn limits_path(path: &str) -> String {
@@ -33,69 +37,89 @@ pub(crate) fn quota_path(parent: &str) -> Option<&str> {
     (path.is_empty() || path.starts_with('/')).then_some(path)
 }
 
+const COUNT_HARD: &str = "countHardLimit";
+const BYTES_HARD: &str = "byteHardLimit";
+
 /// Text of a limits or usage node. -1: no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     /// Nodes: used, or the soft limit.
     pub count: i64,
     /// Bytes of data: used, or the soft limit.
     pub bytes: i64,
-    /// Hard limit of nodes.
-    pub count_hard: i64,
-    /// Hard limit of bytes.
-    pub bytes_hard: i64,
+    /// All other keys of the text, hard limits among them. They are kept when usage changes.
+    others: BTreeMap<Box<str>, i64>,
 }
 
 impl Track {
     /// Usage, without limits.
     pub fn usage(count: i64, bytes: i64) -> Track {
-        Track { count, bytes, count_hard: -1, bytes_hard: -1 }
+        Track { count, bytes, others: BTreeMap::new() }
+    }
+
+    /// Hard limit of nodes.
+    pub fn count_hard(&self) -> i64 {
+        self.others.get(COUNT_HARD).copied().unwrap_or(-1)
+    }
+
+    /// Hard limit of bytes.
+    pub fn bytes_hard(&self) -> i64 {
+        self.others.get(BYTES_HARD).copied().unwrap_or(-1)
     }
 
     /// Reads the text; `None` if it has a part without `=`, or a value that is no number. Nobody can be
     /// held to such limits: the reference fails the request.
     pub fn parse_strictly(text: &[u8]) -> Option<Track> {
-        let well_formed = |pair: &str| match pair.split_once('=') {
-            Some((_, value)) => {
-                let number = value.split('=').next().unwrap_or_default();
-                // An empty number is -1, but only if something follows it.
-                let something_follows = !value.trim_end_matches('=').is_empty();
-                (number.is_empty() && something_follows) || number.parse::<i64>().is_ok()
-            }
-            None => false,
-        };
-        let lossy = String::from_utf8_lossy(text);
-        let pairs = lossy.trim_end_matches([',', ';']);
-        let fine = pairs.is_empty() || pairs.split([',', ';']).all(well_formed);
-        fine.then(|| Track::parse(text))
+        let text = decode_utf8(text);
+        // Separators come in runs; only one in front leaves an empty part.
+        let text = text.trim_end_matches(SEPARATORS);
+        if text.starts_with(SEPARATORS) {
+            return None;
+        }
+        let mut track = Track::usage(-1, -1);
+        for pair in text.split(SEPARATORS).filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=')?;
+            // What follows a second `=` does not matter, but for an empty number, which is -1 then.
+            let number = value.split('=').next().unwrap_or_default();
+            let number = match number {
+                "" if !value.trim_end_matches('=').is_empty() => -1,
+                _ => number.parse().ok()?,
+            };
+            track.set(key, number);
+        }
+        Some(track)
     }
 
-    /// Reads the text. What is missing or no number is -1.
+    /// Reads the text of a usage node that may hold anything. What is missing or no number is -1.
     pub fn parse(text: &[u8]) -> Track {
         let mut track = Track::usage(-1, -1);
-        let text = String::from_utf8_lossy(text);
-        for pair in text.split([',', ';']) {
+        for pair in decode_utf8(text).split(SEPARATORS) {
             let mut parts = pair.split('=');
-            let (key, value) = (parts.next().unwrap_or_default(), parts.next());
-            let value = value.and_then(|value| value.parse().ok()).unwrap_or(-1);
-            match key {
-                "count" => track.count = value,
-                "bytes" => track.bytes = value,
-                "countHardLimit" => track.count_hard = value,
-                "byteHardLimit" => track.bytes_hard = value,
-                _ => {}
+            if let (Some(key), Some(value)) = (parts.next(), parts.next())
+                && let Ok(value) = value.parse()
+            {
+                track.set(key, value);
             }
         }
         track
     }
+
+    fn set(&mut self, key: &str, value: i64) {
+        match key {
+            "count" => self.count = value,
+            "bytes" => self.bytes = value,
+            _ => {
+                self.others.insert(key.into(), value);
+            }
+        }
+    }
 }
 
 impl fmt::Display for Track {
-    /// `count=1,bytes=2`, and `=;byteHardLimit=3;countHardLimit=4` if there are hard limits.
+    /// `count=1,bytes=2`, and `=;byteHardLimit=3;countHardLimit=4` if there are other keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "count={},bytes={}", self.count, self.bytes)?;
-        let hard = [("byteHardLimit", self.bytes_hard), ("countHardLimit", self.count_hard)];
-        for (index, (key, value)) in hard.iter().filter(|(_, value)| *value != -1).enumerate() {
+        for (index, (key, value)) in self.others.iter().enumerate() {
             write!(f, "{};{key}={value}", if index == 0 { "=" } else { "" })?;
         }
         Ok(())
@@ -215,12 +239,28 @@ mod tests {
     #[test]
     fn text_is_read_and_written_as_the_reference_does() {
         let text = "count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=3";
-        let track = Track { count: -1, bytes: -1, count_hard: 3, bytes_hard: 10 };
+        let track = Track::parse_strictly(text.as_bytes()).unwrap();
+        assert_eq!((track.count, track.bytes), (-1, -1));
+        assert_eq!((track.count_hard(), track.bytes_hard()), (3, 10));
         assert_eq!(Track::parse(text.as_bytes()), track);
         assert_eq!(track.to_string(), text);
         assert_eq!(Track::usage(3, 5).to_string(), "count=3,bytes=5");
         assert_eq!(Track::parse(b""), Track::usage(-1, -1));
         assert_eq!(Track::parse(b"\xff,=;count=,bytes=x"), Track::usage(-1, -1));
+    }
+
+    #[test]
+    fn separators_come_in_runs_and_other_keys_are_kept_in_order() {
+        let strictly = |text: &str| Track::parse_strictly(text.as_bytes());
+        let track = strictly("countHardLimit=9,,byteHardLimit=+40;,").unwrap();
+        assert_eq!((track.count_hard(), track.bytes_hard()), (9, 40));
+        let track = strictly("zoo=7,count=2=3,abc=5").unwrap();
+        assert_eq!(track.to_string(), "count=2,bytes=-1=;abc=5;zoo=7");
+        assert_eq!(strictly(";,"), Some(Track::usage(-1, -1)));
+        assert_eq!(strictly("count==5"), Some(Track::usage(-1, -1)));
+        for text in [",count=1", "count", "count=", "count==", "count=x", "count=1,bytes"] {
+            assert_eq!(strictly(text), None, "{text}");
+        }
     }
 
     #[test]

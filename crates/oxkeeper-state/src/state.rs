@@ -262,9 +262,9 @@ impl State {
         self.ttls.iter().map(|slot| NodeId::from_slot(*slot))
     }
 
-    /// Bytes of all paths and data, as `mntr` reports them.
+    /// Bytes of all paths and data, as `mntr` reports them. The path of the root is `/`.
     pub fn approximate_data_size(&self) -> u64 {
-        self.path_bytes + self.tree.data_bytes()
+        1 + self.path_bytes + self.tree.data_bytes()
     }
 
     /// The path under quota that `path` counts for, if any: the longest that is it or above it.

@@ -173,7 +173,7 @@ impl Model {
         assert_eq!(state.containers().len(), of(|kind| kind == OwnerKind::Container));
         assert_eq!(state.ttl_nodes().len(), of(|kind| matches!(kind, OwnerKind::Ttl { .. })));
         let data_bytes: usize = self.nodes.values().flat_map(|node| &node.data).map(Vec::len).sum();
-        let path_bytes: usize = self.nodes.keys().map(String::len).sum::<usize>() - 1;
+        let path_bytes: usize = self.nodes.keys().map(String::len).sum();
         assert_eq!(state.approximate_data_size(), (data_bytes + path_bytes) as u64);
         // The built-in nodes have no entry; all other lists that are used have one, and no other.
         let built_in = ["/", "/zookeeper", "/zookeeper/quota"];

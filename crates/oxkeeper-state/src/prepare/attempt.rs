@@ -33,12 +33,19 @@ impl Attempt<'_> {
             Operation::Create(create) => self.create(create),
             Operation::Delete { path, version } => self.delete(path, version),
             Operation::DeleteContainer { path } => self.delete_container(path),
-            Operation::SetData { path, data, version } => self.set_data(path, data, version),
+            Operation::SetData { path, data, version } => {
+                self.set_data(path.unwrap_or_default(), data, version)
+            }
             Operation::SetAcl { path, acl, version } => self.set_acl(path, acl, version),
-            Operation::Check { path, version } => self.check(path, version),
+            Operation::Check { path, version } => {
+                self.check(path.ok_or(ErrorCode::MarshallingError)?, version)
+            }
             Operation::Multi(parts) => self.multi(parts),
             Operation::BadMulti => Err(ErrorCode::MarshallingError),
             // Not offered: membership is fixed by the configuration.
+            Operation::Reconfig if self.settings.nothing_to_reconfigure => {
+                Err(ErrorCode::Unimplemented)
+            }
             Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
             Operation::CreateSession { timeout_ms } => Ok(Txn::CreateSession { timeout_ms }),
             Operation::CloseSession => Ok(self.close_session()),
@@ -193,8 +200,8 @@ impl Attempt<'_> {
     }
 
     /// All operations, each on top of those before it; or none, with an error entry for the one that
-    /// failed and for each after it. What the reference stumbles over (a null path or id) fails the
-    /// multi as a whole.
+    /// failed and for each after it. What the reference stumbles over (a null id, a quota's text) fails
+    /// the multi as a whole.
     fn multi<'b>(&mut self, parts: Vec<Operation<'b>>) -> Result<Txn<'b>, ErrorCode> {
         let mut txns = Vec::with_capacity(parts.len());
         let mut failed = None;
@@ -257,17 +264,25 @@ impl Attempt<'_> {
             return Ok(());
         }
         let Some(quota) = self.state.quota_of(path) else { return Ok(()) };
+        // A node whose text cannot be read fails the request.
         let track = |path: &str| {
             let node = self.state.tree.lookup(path)?;
             let track = self.state.tree.data(node).and_then(Track::parse_strictly);
             Some(track.ok_or(ErrorCode::MarshallingError))
         };
         let Some(limits) = track(&quota::limits_path(quota)).transpose()? else { return Ok(()) };
-        let used = track(&quota::stats_path(quota)).transpose()?.unwrap_or(Track::usage(0, 0));
+        let counts = count != 0 && (limits.count > -1 || limits.count_hard() > -1);
+        let weighs = bytes != 0 && (limits.bytes > -1 || limits.bytes_hard() > -1);
+        // The usage is looked at, and stumbled over, only if a limit of the right kind is set.
+        if !counts && !weighs {
+            return Ok(());
+        }
+        let Some(used) = track(&quota::stats_path(quota)).transpose()? else { return Ok(()) };
+        // Sums wrap around, as in the reference.
         let exceeds =
-            |limit: i64, used: i64, delta: i64| limit > -1 && used.saturating_add(delta) > limit;
-        if (count > 0 && exceeds(limits.count_hard, used.count, count))
-            || (bytes != 0 && exceeds(limits.bytes_hard, used.bytes, bytes))
+            |limit: i64, used: i64, delta: i64| limit > -1 && used.wrapping_add(delta) > limit;
+        if (counts && exceeds(limits.count_hard(), used.count, count))
+            || (weighs && exceeds(limits.bytes_hard(), used.bytes, bytes))
         {
             return Err(ErrorCode::QuotaExceeded);
         }

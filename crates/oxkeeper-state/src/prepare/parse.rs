@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use oxkeeper_proto::client::{AclEntry, CheckRequest, DeleteContainerRequest, MultiHeader};
+use oxkeeper_proto::client::{AclEntry, DeleteContainerRequest, MultiHeader};
 use oxkeeper_proto::{Decode, DecodeError, ErrorCode, OpCode, Reader};
 
 /// A create of any kind, as asked for.
@@ -31,7 +31,8 @@ pub(super) enum Operation<'a> {
         path: Cow<'a, str>,
     },
     SetData {
-        path: Cow<'a, str>,
+        /// `None`: null, which alone is as bad as an empty path.
+        path: Option<Cow<'a, str>>,
         data: Option<&'a [u8]>,
         version: i32,
     },
@@ -42,7 +43,8 @@ pub(super) enum Operation<'a> {
     },
     /// Only inside a multi.
     Check {
-        path: Cow<'a, str>,
+        /// `None`: null, which no multi that is prepared has.
+        path: Option<Cow<'a, str>>,
         version: i32,
     },
     Multi(Vec<Operation<'a>>),
@@ -54,6 +56,19 @@ pub(super) enum Operation<'a> {
         timeout_ms: i32,
     },
     CloseSession,
+}
+
+impl Operation<'_> {
+    /// Of those that may stand in a multi.
+    fn has_null_path(&self) -> bool {
+        matches!(
+            self,
+            Operation::Create(Create { path: None, .. })
+                | Operation::Delete { path: None, .. }
+                | Operation::SetData { path: None, .. }
+                | Operation::Check { path: None, .. }
+        )
+    }
 }
 
 /// Does the body of a write parse? A learner answers -5 itself when it does not, as the leader would
@@ -91,8 +106,7 @@ fn parse_part<'a>(r: &mut Reader<'a>, op: OpCode) -> Option<Result<Operation<'a>
         }
         OpCode::Delete => parse_delete(r),
         OpCode::SetData => parse_set_data(r),
-        OpCode::Check => CheckRequest::decode(r)
-            .map(|CheckRequest { path, version }| Operation::Check { path, version }),
+        OpCode::Check => parse_check(r),
         _ => return None,
     })
 }
@@ -115,10 +129,12 @@ fn parse_delete<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
     Ok(Operation::Delete { path: r.opt_string()?, version: r.int()? })
 }
 
-/// A null path is as bad as an empty one.
 fn parse_set_data<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
-    let path = r.opt_string()?.unwrap_or_default();
-    Ok(Operation::SetData { path, data: r.buffer()?, version: r.int()? })
+    Ok(Operation::SetData { path: r.opt_string()?, data: r.buffer()?, version: r.int()? })
+}
+
+fn parse_check<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
+    Ok(Operation::Check { path: r.opt_string()?, version: r.int()? })
 }
 
 /// A null path is as bad as an empty one.
@@ -129,7 +145,7 @@ fn parse_set_acl<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
 
 /// Why a multi as a whole fails with -5.
 enum Spoiled {
-    /// It cannot be read, or holds what it must not. Uses a zxid.
+    /// It cannot be read, or holds what it must not, such as a null path. Uses a zxid.
     Malformed,
     /// The reference's decoder stumbles over a null ACL before it takes a zxid.
     NullAcl,
@@ -137,10 +153,12 @@ enum Spoiled {
 
 fn parse_multi<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, Spoiled> {
     let mut parts = Vec::new();
+    let mut null_path = false;
     loop {
         let header = MultiHeader::decode(r).map_err(|_| Spoiled::Malformed)?;
         if header.done {
-            return Ok(Operation::Multi(parts));
+            // The reference looks at all paths before it tries the first part.
+            return if null_path { Err(Spoiled::Malformed) } else { Ok(Operation::Multi(parts)) };
         }
         let op = OpCode::from_code(header.kind).ok_or(Spoiled::Malformed)?;
         let part = parse_part(r, op).ok_or(Spoiled::Malformed)?;
@@ -151,6 +169,7 @@ fn parse_multi<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, Spoiled> {
             }
             settle_in_multi(create).ok_or(Spoiled::Malformed)?;
         }
+        null_path |= part.has_null_path();
         parts.push(part);
     }
 }

@@ -1,7 +1,8 @@
 //! setWatches and setWatches2: watches of a connection that was lost, set again.
 //!
 //! What changed meanwhile is told at once, with zxid -1, not filtered by ACLs and not de-duplicated
-//! across lists. Source: `docs/spec/client-protocol.md` 10.5.
+//! across lists. A null list, or a null path where something could be missed, ends the request with
+//! an error; what came before it has been done. Source: `docs/spec/client-protocol.md` 10.5.
 
 use std::borrow::Cow;
 
@@ -9,7 +10,7 @@ use oxkeeper_proto::client::{EventKind, put_notification};
 use oxkeeper_proto::snapshot::StatPersisted;
 use oxkeeper_proto::{DecodeError, ErrorCode, OpCode, Reader, Zxid};
 
-use super::Read;
+use super::{NULL_PATH, Read};
 use crate::watch::Modes;
 
 /// The lists of a request, in their order, and the watch that each sets.
@@ -46,16 +47,23 @@ impl List {
     }
 }
 
-/// Calls `visit` for each path of a vector; null is empty.
+/// Calls `visit` for each path of a vector, which may be null as well as the paths.
 fn for_each<'a>(
     r: &mut Reader<'a>,
-    mut visit: impl FnMut(Cow<'a, str>),
-) -> Result<(), DecodeError> {
-    let at = r.position();
-    for _ in 0..r.count(4)?.ok_or(DecodeError::Null { at })? {
-        visit(r.string()?);
-    }
-    Ok(())
+    mut visit: impl FnMut(Option<Cow<'a, str>>) -> Result<(), ErrorCode>,
+) -> Result<(), ErrorCode> {
+    let count = r.count(4).map_err(unparsable)?.ok_or(ErrorCode::MarshallingError)?;
+    (0..count).try_for_each(|_| visit(r.opt_string().map_err(unparsable)?))
+}
+
+/// Passes over a vector of paths.
+fn skip(r: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let count = r.count(4)?.unwrap_or(0);
+    (0..count).try_for_each(|_| r.buffer().map(drop))
+}
+
+fn unparsable(_: DecodeError) -> ErrorCode {
+    ErrorCode::MarshallingError
 }
 
 impl Read<'_> {
@@ -67,33 +75,33 @@ impl Read<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), ErrorCode> {
         let lists = if op == OpCode::SetWatches { &LISTS[..3] } else { &LISTS[..] };
-        let mut check = Reader::new(body);
-        let mut parse = || {
-            check.long()?;
-            lists.iter().try_for_each(|_| match for_each(&mut check, drop) {
-                // A null list is met in its turn, after what the lists before it have done.
-                Err(DecodeError::Null { .. }) => Ok(()),
-                done => done,
-            })
-        };
-        parse().map_err(|_| ErrorCode::MarshallingError)?;
-
         let mut r = Reader::new(body);
-        let mut set = || {
-            let seen = r.long()?;
-            lists.iter().try_for_each(|list| {
-                for_each(&mut r, |path| self.set_watch(*list, &path, seen, out))
-            })
-        };
-        set().map_err(|_: DecodeError| ErrorCode::MarshallingError)
+        let seen = r.long().map_err(unparsable)?;
+        let mut check = r.clone();
+        lists.iter().try_for_each(|_| skip(&mut check)).map_err(unparsable)?;
+        lists.iter().try_for_each(|list| {
+            for_each(&mut r, |path| self.set_watch(*list, path.as_deref(), seen, out))
+        })
     }
 
-    fn set_watch(&self, list: List, path: &str, seen: i64, out: &mut Vec<u8>) {
+    fn set_watch(
+        &self,
+        list: List,
+        path: Option<&str>,
+        seen: i64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ErrorCode> {
+        let path = match (path, list) {
+            (Some(path), _) => path,
+            (None, List::Persistent | List::Recursive) => NULL_PATH,
+            (None, _) => return Err(ErrorCode::MarshallingError),
+        };
         let tree = &self.state.tree;
         let stat = tree.lookup(path).map(|node| tree.persisted(node));
         match list.missed(stat.as_ref(), seen) {
             Some(kind) => put_notification(out, Zxid(-1), kind, path),
             None => self.watch_if(true, path, list.modes()),
         }
+        Ok(())
     }
 }

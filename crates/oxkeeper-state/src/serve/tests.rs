@@ -341,6 +341,38 @@ fn a_set_watches_that_does_not_parse_has_no_effect() {
     assert_eq!(world.read(OpCode::SetWatches, &nulls), unparsable);
 }
 
+#[test]
+fn a_null_path_ends_a_set_watches_but_stays_itself_as_a_persistent_watch() {
+    let mut world = World::new();
+    world.make("/a");
+    let strings = |paths: &[Option<&str>]| {
+        let mut out = Vec::new();
+        put_int(&mut out, paths.len() as i32);
+        for path in paths {
+            put_buffer(&mut out, path.map(str::as_bytes));
+        }
+        out
+    };
+    let seen = 1_i64.to_bytes();
+    let gone = strings(&[Some("/gone"), None, Some("/later")]);
+    let body = [seen.clone(), strings(&[Some("/a")]), strings(&[]), gone].concat();
+    let mut expected = Vec::new();
+    put_notification(&mut expected, Zxid(-1), EventKind::NodeDeleted, "/gone");
+    put_frame(&mut expected, |out| ReplyHeader { xid: -8, zxid: 1, err: -5 }.encode(out));
+    assert_eq!(world.serve(-8, OpCode::SetWatches.code(), &body), expected);
+    assert_eq!(world.modes("/a"), Modes::DATA);
+
+    let none = strings(&[]);
+    let persistent = strings(&[Some("/p"), None]);
+    let recursive = strings(&[None, Some("/r")]);
+    let body = [&seen, &none, &none, &none, &persistent, &recursive].map(Vec::as_slice).concat();
+    assert_eq!(world.read(OpCode::SetWatches2, &body), Ok(vec![]));
+    assert_eq!((world.modes("/p"), world.modes("/r")), (Modes::PERSISTENT, Modes::RECURSIVE));
+    let null_of_kind_5 = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 5];
+    assert_eq!(world.read(OpCode::CheckWatches, &null_of_kind_5), Ok(vec![]));
+    assert_eq!(world.read(OpCode::RemoveWatches, &null_of_kind_5), Ok(vec![]));
+}
+
 fn multi_read(parts: &[(i32, &str)]) -> Vec<u8> {
     let mut body = Vec::new();
     for (kind, path) in parts {

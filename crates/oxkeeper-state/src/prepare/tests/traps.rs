@@ -253,6 +253,63 @@ fn trap_36_quota_usage_counts_the_quota_node_itself_and_hard_limits_refuse() {
 }
 
 #[test]
+fn a_quota_without_a_usage_node_limits_nothing_and_a_sum_wraps_around() {
+    let settings = PrepareSettings { enforce_quota: true, ..Default::default() };
+    let mut world = World::with_settings(settings);
+    world.make("/a");
+    set_quota(&mut world, "/a", b"byteHardLimit=1,countHardLimit=3");
+    let usage = "/zookeeper/quota/a/zookeeper_stats";
+    let most = format!("count={},bytes=0", i64::MAX);
+    world.run(OpCode::SetData, &set_data(usage, Some(most.as_bytes()), -1));
+    world.make("/a/b");
+    let text = format!("count={},bytes=0", i64::MIN);
+    assert_eq!(world.state.tree.data(world.node(usage)), Some(text.as_bytes()));
+    // A text that nobody understands is not read unless a limit of its kind is there.
+    world.run(OpCode::SetData, &set_data(usage, Some(b"x"), -1));
+    let limits = "/zookeeper/quota/a/zookeeper_limits";
+    let both = set_data("/a/b", Some(b"12"), -1);
+    assert_eq!(world.run(OpCode::SetData, &both), failed(ErrorCode::MarshallingError));
+    world.run(OpCode::SetData, &set_data(limits, Some(b"countHardLimit=3"), -1));
+    assert!(matches!(world.run(OpCode::SetData, &both), Outcome::DataSet(_)));
+    world.run(OpCode::SetData, &set_data(limits, Some(b"byteHardLimit=1,countHardLimit=0"), -1));
+    world.run(OpCode::Delete, &delete(usage, -1));
+    world.run(OpCode::Create, &create("/a/c", Some(b"123"), 0));
+    world.node("/a/c");
+}
+
+#[test]
+fn a_null_path_in_a_multi_spoils_the_whole_behind_a_part_that_fails_too() {
+    let mut world = World::new();
+    // Made with an empty path, which is then overwritten by null.
+    let null = |mut part: Vec<u8>| {
+        part[..4].fill(0xff);
+        part
+    };
+    let parts = [
+        (OpCode::Create, null(create("", None, 0))),
+        (OpCode::Create2, null(create("", None, 2))),
+        (OpCode::CreateContainer, null(create("", None, 4))),
+        (OpCode::CreateTtl, null(create_ttl("", 5, i64::MAX))),
+        (OpCode::Delete, null(delete("", -1))),
+        (OpCode::SetData, null(set_data("", None, -1))),
+        (OpCode::Check, null(check("", -1))),
+    ];
+    for (index, part) in parts.into_iter().enumerate() {
+        let good = (OpCode::Create, create("/a", None, 0));
+        let bad = (OpCode::Check, check("/none", -1));
+        let body = match index % 3 {
+            0 => multi(&[bad, part]),
+            1 => multi(&[part, good]),
+            _ => multi(&[good, part]),
+        };
+        assert_eq!(world.run(OpCode::Multi, &body), failed(ErrorCode::MarshallingError));
+        assert_eq!(world.zxid, index as i64 + 1);
+    }
+    let null_path = null(set_data("", None, -1));
+    assert_eq!(world.run(OpCode::SetData, &null_path), failed(ErrorCode::BadArguments));
+}
+
+#[test]
 fn trap_24_unknown_operations_and_a_lone_check_are_refused_and_ttl_off_is_a_plain_error() {
     let mut world = World::with_settings(PrepareSettings::default());
     for op in [0, -1, 10, 13, 999, 4, 9] {
@@ -536,6 +593,8 @@ fn reconfig_is_disabled_with_a_zxid() {
         world.prepare(SESSION, 16, &body[..5]),
         Prepared::Refused(ErrorCode::MarshallingError)
     );
+    world.prepare.settings_mut().nothing_to_reconfigure = true;
+    assert_eq!(world.run(OpCode::Reconfig, &body), failed(ErrorCode::Unimplemented));
 }
 
 #[test]
