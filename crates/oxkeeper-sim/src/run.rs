@@ -23,6 +23,7 @@ pub struct Summary {
     pub leaders: u64,
     pub diffs: u64,
     pub truncs: u64,
+    pub refused_cuts: u64,
     pub snaps: u64,
     pub streams: u64,
     pub log_reads: u64,
@@ -60,6 +61,7 @@ impl AddAssign<&Summary> for Summary {
         self.leaders += other.leaders;
         self.diffs += other.diffs;
         self.truncs += other.truncs;
+        self.refused_cuts += other.refused_cuts;
         self.snaps += other.snaps;
         self.streams += other.streams;
         self.log_reads += other.log_reads;
@@ -90,10 +92,11 @@ impl std::fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "syncs: DIFF {}, TRUNC {}, SNAP {} (streams {}), log reads {}; periodic snapshots {}, \
+            "syncs: DIFF {}, TRUNC {} (refused {}), SNAP {} (streams {}), log reads {}; periodic snapshots {}, \
              purged {}",
             self.diffs,
             self.truncs,
+            self.refused_cuts,
             self.snaps,
             self.streams,
             self.log_reads,

@@ -299,6 +299,8 @@ impl World<'_> {
 
     fn other(&mut self, server: usize, op: DiskOp) -> Result<(), StorageError> {
         let recent = self.plan.commit_log_count;
+        // As if no snapshot was old enough to cut behind it.
+        let refuse = matches!(op, DiskOp::Truncate(_)) && self.dice.one_in(6);
         let shared = self.servers[server].process.as_ref().map(|process| process.shared.clone());
         let (Some(shared), Some(store)) = (shared, self.store(server)) else { return Ok(()) };
         match op {
@@ -316,7 +318,7 @@ impl World<'_> {
                 let zxid = shared.state.read().last_zxid();
                 write_snapshot(&store.disk, &shared)?.publish()?;
                 if store.log.appended() != zxid {
-                    oxkeeper_storage::discard_logs(&store.disk)?;
+                    oxkeeper_storage::adopt_snapshot(&store.disk, zxid)?;
                     store.log = TxnLog::new(store.disk.clone(), log_options(), zxid);
                 }
                 self.servers[server].durable = zxid;
@@ -324,9 +326,15 @@ impl World<'_> {
             }
             DiskOp::Truncate(zxid) => {
                 store.log.roll()?;
+                if refuse {
+                    self.summary.refused_cuts += 1;
+                    self.zab_input(server, Z::TruncateFailed);
+                    return Ok(());
+                }
                 match oxkeeper_storage::truncate(&store.disk, zxid, RECORD_LIMIT) {
                     Ok(_) => self.reload(server, recent)?,
                     Err(StorageError::CannotTruncate { .. }) => {
+                        self.summary.refused_cuts += 1;
                         self.zab_input(server, Z::TruncateFailed);
                     }
                     Err(error) => return Err(error),
