@@ -70,3 +70,33 @@ impl Subscriber for Listener {
 
     fn exit(&self, _: &Id) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use oxkeeper_proto::Zxid;
+    use oxkeeper_zab::Misbehaved;
+
+    use super::*;
+
+    #[test]
+    fn breaking_the_protocol_is_an_accusation_and_silence_is_none() {
+        let (previous, got) = (Zxid(1), Zxid(3));
+        for error in [
+            Misbehaved::Unexpected { phase: "synchronizing", got: "SNAP".to_owned() },
+            Misbehaved::Gap { previous, got },
+            Misbehaved::CommitOutOfOrder { oldest: Some(previous), got },
+            Misbehaved::AckOfUnproposed { proposed: previous, got },
+            Misbehaved::TopLevelCheck(got),
+        ] {
+            assert!(is_accusation(&format!("learner 2: {error}")), "{error}");
+        }
+        for error in [
+            Misbehaved::Silent(500),
+            Misbehaved::Slow(500),
+            Misbehaved::OldEpoch { accepted: 3, got: 2 },
+            Misbehaved::NewerThanLeader { server: 1, theirs: (1, got), ours: (1, previous) },
+        ] {
+            assert!(!is_accusation(&error.to_string()), "{error}");
+        }
+    }
+}
