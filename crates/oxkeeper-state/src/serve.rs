@@ -16,7 +16,7 @@ use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader, SessionId, Stat,
 use parking_lot::Mutex;
 
 use crate::auth::{AuthSettings, user_name};
-use crate::watch::{Modes, WatchKind, WatchTable, WatcherId};
+use crate::watch::{Modes, NULL_PATH, WatchKind, WatchTable, WatcherId};
 use crate::{NodeId, State, acl, path};
 
 /// Who reads.
@@ -105,9 +105,6 @@ fn put_reply(
 fn decode<'a, T: Decode<'a>>(r: &mut Reader<'a>) -> Result<T, ErrorCode> {
     T::decode(r).map_err(|_| ErrorCode::MarshallingError)
 }
-
-/// Stands for null among watched paths; no path has a NUL.
-const NULL_PATH: &str = "\0";
 
 /// A read in progress.
 struct Read<'a> {

@@ -27,6 +27,9 @@ pub use modes::{Modes, WatchKind};
 pub use notify::Notifier;
 pub use stats::WatchSummary;
 
+/// Stands for null among watched paths; no path has a NUL.
+pub(crate) const NULL_PATH: &str = "\0";
+
 /// Names a connection, as the owner of watches. Never reused within a process.
 pub type WatcherId = u64;
 

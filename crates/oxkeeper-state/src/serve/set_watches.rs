@@ -10,8 +10,8 @@ use oxkeeper_proto::client::{EventKind, put_notification};
 use oxkeeper_proto::snapshot::StatPersisted;
 use oxkeeper_proto::{DecodeError, ErrorCode, OpCode, Reader, Zxid};
 
-use super::{NULL_PATH, Read};
-use crate::watch::Modes;
+use super::Read;
+use crate::watch::{Modes, NULL_PATH};
 
 /// The lists of a request, in their order, and the watch that each sets.
 #[derive(Clone, Copy)]

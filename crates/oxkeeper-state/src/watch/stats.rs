@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::links::OfPath;
-use super::{Modes, WatchTable, WatcherId};
+use super::{Modes, NULL_PATH, WatchTable, WatcherId};
 
 /// The figures of `wchs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl WatchTable {
         }
     }
 
-    /// Watched paths and their watchers (`wchp`).
+    /// Watched paths and their watchers (`wchp`). The null path is printed as the reference prints it.
     pub fn by_path(&self) -> BTreeMap<&str, Vec<WatcherId>> {
         let mut paths = BTreeMap::new();
         for path in self.paths.iter().filter(|path| path.data > 0) {
@@ -39,7 +39,8 @@ impl WatchTable {
                 .map(|watch| self.watchers.get(watch.watcher).id)
                 .collect();
             watchers.sort_unstable();
-            paths.insert(&*path.path, watchers);
+            let path = if *path.path == *NULL_PATH { "null" } else { &*path.path };
+            paths.insert(path, watchers);
         }
         paths
     }
