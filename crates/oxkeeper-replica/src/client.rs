@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use bytes::Bytes;
 use oxkeeper_proto::client::{
     AuthRequest, ConnectRequest, ConnectResponse, EventKind, Id, ReplyHeader, RequestHeader,
-    XID_PING, put_frame, put_notification,
+    XID_NOTIFICATION, XID_PING, put_frame, put_notification,
 };
 use oxkeeper_proto::ids::session_password;
 use oxkeeper_proto::jute::put_java_string;
 use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader, SessionId, Zxid};
 use oxkeeper_state::apply::Outcome;
-use oxkeeper_state::auth::authenticate;
+use oxkeeper_state::auth::{AuthFailed, authenticate};
 use oxkeeper_state::reply::put_reply;
 use oxkeeper_state::serve::{ReadContext, serve};
 use oxkeeper_state::watch::WatcherId;
@@ -117,6 +117,8 @@ struct Inner {
     phase: Phase,
     /// Encoded frames on their way out.
     out: Vec<u8>,
+    /// How much of `out` the statistics of sizes know of.
+    measured: usize,
     pending: VecDeque<(u64, Pending)>,
     ids: Arc<Vec<Id>>,
     /// Since when input has been held back by the request throttle.
@@ -164,6 +166,7 @@ impl Client {
             inner: Mutex::new(Inner {
                 phase: Phase::New,
                 out: Vec::new(),
+                measured: 0,
                 pending: VecDeque::new(),
                 ids: Arc::new(vec![auth::ip_identity(peer.ip())]),
                 throttled_since_ms: None,
@@ -257,6 +260,7 @@ impl Client {
         debug_assert!(into.is_empty());
         let mut inner = self.inner.lock();
         std::mem::swap(&mut inner.out, into);
+        inner.measured = 0;
         inner.phase == Phase::Closing
     }
 
@@ -268,7 +272,7 @@ impl Client {
         for (_, request) in inner.pending.drain(..) {
             request.forget(shared);
         }
-        inner.out = Vec::new();
+        inner.discard_output();
         drop(inner);
         shared.watches.lock().unregister(self.id);
     }
@@ -297,6 +301,8 @@ impl Client {
             read_only: inner.read_only_byte.map(|_| false),
         };
         put_frame(&mut inner.out, |out| response.encode(out));
+        // Answers to a handshake are not among the sizes, in the reference neither.
+        inner.measured = inner.out.len();
         inner.phase = Phase::Established;
         inner.stats.established_ms = now_ms;
         inner.stats.sent += 1;
@@ -403,10 +409,11 @@ impl Client {
         let mut inner = self.inner.lock();
         if inner.out.len() > OUTPUT_LIMIT {
             inner.phase = Phase::Closing;
-            inner.out = Vec::new();
+            inner.discard_output();
             return;
         }
         put_notification(&mut inner.out, zxid, kind, path);
+        inner.measure(shared);
         inner.stats.sent += 1;
         shared.stats.sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -480,7 +487,24 @@ impl Inner {
         serve(state, &shared.watches, header, body, &context, &mut self.out);
     }
 
+    fn discard_output(&mut self) {
+        self.out = Vec::new();
+        self.measured = 0;
+    }
+
+    /// Tells the statistics of the frames that were appended since the last time.
+    fn measure(&mut self, shared: &Shared) {
+        let mut new = &self.out[self.measured..];
+        while let Some((len, behind)) = new.split_first_chunk::<4>() {
+            let (frame, behind) = behind.split_at(u32::from_be_bytes(*len) as usize);
+            shared.stats.response(frame.len(), frame.starts_with(&XID_NOTIFICATION.to_be_bytes()));
+            new = behind;
+        }
+        self.measured = self.out.len();
+    }
+
     fn answered(&mut self, shared: &Shared, zxid: Zxid, since_ms: u64, now_ms: u64) {
+        self.measure(shared);
         let latency_ms = now_ms.saturating_sub(since_ms);
         shared.add_outstanding(-1);
         shared.stats.sent.fetch_add(1, Ordering::Relaxed);
@@ -611,13 +635,16 @@ impl Task<'_> {
             return Ok(());
         }
         match op {
-            OpCode::Auth => self.auth(inner, header, body),
+            OpCode::Auth => return self.auth(inner, header, body),
             OpCode::Sasl => {
+                let token = Reader::new(body).buffer().map_err(|error| format!("sasl: {error}"))?;
+                token.ok_or("sasl: the token is null")?;
                 // No SASL configured: the exchange ends with a null token, and nothing is gained.
                 put_frame(&mut inner.out, |out| {
                     ReplyHeader { xid: header.xid, zxid: 0, err: 0 }.encode(out);
                     None::<&[u8]>.encode(out);
                 });
+                inner.measure(self.shared);
             }
             OpCode::Ping
             | OpCode::Exists
@@ -678,15 +705,18 @@ impl Task<'_> {
         self.decided(inner, Pending::Failed { xid: header.xid, code, close: true });
     }
 
-    fn auth(&mut self, inner: &mut Inner, header: RequestHeader, body: &[u8]) {
+    fn auth(
+        &mut self,
+        inner: &mut Inner,
+        header: RequestHeader,
+        body: &[u8],
+    ) -> Result<(), String> {
         let xid = header.xid;
         let settings = &self.shared.settings.auth;
-        let granted = AuthRequest::from_bytes(body).ok().and_then(|request| {
-            let ip = &inner.ids[0];
-            authenticate(settings, request.scheme.as_deref(), request.auth, ip).ok()
-        });
-        match granted {
-            Some(granted) => {
+        let AuthRequest { scheme, auth, .. } =
+            AuthRequest::from_bytes(body).map_err(|error| format!("auth: {error}"))?;
+        match authenticate(settings, scheme.as_deref(), auth, &inner.ids[0]) {
+            Ok(granted) => {
                 let ids = Arc::make_mut(&mut inner.ids);
                 for id in granted {
                     if !ids.contains(&id) {
@@ -696,11 +726,13 @@ impl Task<'_> {
                 self.shared.watches.lock().register(self.client.id, inner.ids.clone());
                 self.decided(inner, Pending::Authed { xid });
             }
-            None => {
+            Err(AuthFailed::Refused) => {
                 let code = ErrorCode::AuthFailed;
                 self.decided(inner, Pending::Failed { xid, code, close: true });
             }
+            Err(failed @ AuthFailed::OtherEnsemble) => return Err(format!("auth: {failed}")),
         }
+        Ok(())
     }
 
     fn sync(&mut self, inner: &mut Inner, header: RequestHeader, body: &[u8]) {

@@ -356,6 +356,11 @@ impl Replica {
         self.serving
     }
 
+    /// Syncs of this server's clients that are not done yet.
+    pub fn pending_syncs(&self) -> usize {
+        self.syncs.len()
+    }
+
     /// Leader: learners, then synchronized followers, observers, and followers without a vote.
     pub fn learner_counts(&self) -> (usize, usize, usize, usize) {
         let Some(zab) = self.zab() else { return (0, 0, 0, 0) };

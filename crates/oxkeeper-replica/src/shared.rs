@@ -41,6 +41,14 @@ pub struct Stats {
     pub latency_min_ms: AtomicU64,
     /// Largest latency in ms.
     pub latency_max_ms: AtomicU64,
+    /// Bytes of the last frame sent to an established client, without its length prefix; -1: none yet.
+    pub response_last: AtomicI64,
+    /// Bytes of the smallest; -1: none yet.
+    pub response_min: AtomicI64,
+    /// Bytes of the largest; -1: none yet.
+    pub response_max: AtomicI64,
+    /// Bytes of all notifications, without length prefixes.
+    pub notification_bytes: AtomicU64,
 }
 
 impl Stats {
@@ -57,12 +65,36 @@ impl Stats {
         }
     }
 
+    /// Records one frame of `len` bytes. As with latencies, an extreme may be lost for a moment.
+    pub fn response(&self, len: usize, notification: bool) {
+        if notification {
+            self.notification_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        let len = len as i64;
+        self.response_last.store(len, Ordering::Relaxed);
+        let min = self.response_min.load(Ordering::Relaxed);
+        if min < 0 || len < min {
+            self.response_min.store(len, Ordering::Relaxed);
+        }
+        if len > self.response_max.load(Ordering::Relaxed) {
+            self.response_max.store(len, Ordering::Relaxed);
+        }
+    }
+
     /// Starts counting anew.
     pub fn reset(&self) {
-        for counter in
-            [&self.received, &self.sent, &self.answered, &self.latency_sum_ms, &self.latency_max_ms]
-        {
+        for counter in [
+            &self.received,
+            &self.sent,
+            &self.answered,
+            &self.latency_sum_ms,
+            &self.latency_max_ms,
+            &self.notification_bytes,
+        ] {
             counter.store(0, Ordering::Relaxed);
+        }
+        for size in [&self.response_last, &self.response_min, &self.response_max] {
+            size.store(-1, Ordering::Relaxed);
         }
         self.latency_min_ms.store(u64::MAX, Ordering::Relaxed);
     }
