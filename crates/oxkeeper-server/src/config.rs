@@ -320,6 +320,8 @@ pub struct RuleConfig {
     pub digest_scheme: bool,
     /// `enforceQuota`.
     pub enforce_quota: bool,
+    /// `reconfigEnabled`.
+    pub reconfig: bool,
     /// `extendedTypesEnabled`.
     pub extended_types: bool,
     /// `emulate353TTLNodes`.
@@ -582,6 +584,7 @@ fn read_rules(settings: &Settings) -> RuleConfig {
         super_digest: text("DigestAuthenticationProvider.superDigest"),
         digest_scheme: settings.flag("DigestAuthenticationProvider.enabled", true),
         enforce_quota: settings.flag("enforceQuota", false),
+        reconfig: settings.get("reconfigEnabled").is_some_and(Setting::is_true),
         extended_types: settings.flag("extendedTypesEnabled", false),
         emulate_353_ttl: settings.flag("emulate353TTLNodes", false),
         container_check_ms: settings.lenient_process("znode.container.checkIntervalMs", 60_000),

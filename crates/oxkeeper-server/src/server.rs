@@ -331,6 +331,7 @@ fn replica_config(config: &ServerConfig) -> oxkeeper_replica::replica::Config {
             enforce_quota: rules.enforce_quota,
             digests: config.storage.digests,
             multi_create2_as_create: false,
+            nothing_to_reconfigure: rules.reconfig && config.quorum.is_none(),
             reap_never_used_ms: rules.container_never_used_ms,
         },
         reap_interval_ms: rules.container_check_ms,

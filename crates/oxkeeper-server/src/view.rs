@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ use crate::words::{
 /// How long a busy replica may take to answer before the server counts as not serving.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Bytes of an answer that count as one packet sent.
+const PIECE: usize = 8192;
+
 /// Answers four-letter words of one server.
 pub struct Inspector {
     config: ServerConfig,
@@ -44,6 +47,7 @@ struct Role {
     /// Monotonic deadlines and sessions.
     buckets: Vec<(u64, Vec<SessionId>)>,
     learners: (usize, usize, usize, usize),
+    pending_syncs: usize,
     diffs: u64,
     snaps: u64,
     elections: u64,
@@ -102,7 +106,11 @@ impl Words for Inspector {
             tracing::debug!("Processing {} command", word.name());
         }
         let view = View { inspector: self, port, role };
-        words::answer(word, mask, &self.config.words, &view).unwrap_or_default().into_bytes()
+        let text = words::answer(word, mask, &self.config.words, &view).unwrap_or_default();
+        // The reference sends, and counts, a text in pieces.
+        let pieces = text.len().div_ceil(PIECE) as u64;
+        port.shared.stats.sent.fetch_add(pieces, Ordering::Relaxed);
+        text.into_bytes()
     }
 }
 
@@ -141,6 +149,7 @@ fn look(replica: &Replica) -> Role {
             .map(|(at_ms, sessions)| (at_ms, sessions.iter().copied().collect()))
             .collect(),
         learners: replica.learner_counts(),
+        pending_syncs: replica.pending_syncs(),
         diffs: zab.map_or(0, |zab| zab.sync_counts().diff),
         snaps: zab.map_or(0, |zab| zab.sync_counts().snap),
         elections: zab.map_or(0, |zab| zab.elections()),
@@ -195,7 +204,9 @@ impl View<'_> {
     fn common_metrics(&self, summary: &Summary, metrics: &mut Vec<Metric>) {
         let state = self.port.shared.state.read();
         let disk = &self.inspector.disk;
-        let watches = self.watch_summary();
+        let stats = &self.port.shared.stats;
+        let size = |size: &AtomicI64| size.load(Ordering::Relaxed);
+        let watches = self.port.shared.watches.lock().watch_count();
         let (open, limit) = descriptors();
         metrics.push(Metric {
             name: "avg_latency".to_owned(),
@@ -209,7 +220,7 @@ impl View<'_> {
             ("num_alive_connections", summary.connections as u64),
             ("outstanding_requests", summary.outstanding),
             ("znode_count", summary.node_count),
-            ("watch_count", watches.total as u64),
+            ("watch_count", watches as u64),
             ("ephemerals_count", state.ephemerals_count() as u64),
             ("approximate_data_size", state.approximate_data_size()),
             ("global_sessions", state.sessions().len() as u64),
@@ -227,6 +238,22 @@ impl View<'_> {
         ] {
             metrics.push(integer(name, value as i64));
         }
+        for (name, value) in [
+            ("last_client_response_size", size(&stats.response_last)),
+            ("min_client_response_size", size(&stats.response_min)),
+            ("max_client_response_size", size(&stats.response_max)),
+            ("watch_bytes", load(&stats.notification_bytes) as i64),
+            // In the reference only TLS handshakes fail in this sense, and there is no TLS here.
+            ("auth_failed_count", 0),
+            ("outstanding_tls_handshake", 0),
+            ("non_mtls_local_conn_count", 0),
+            ("non_mtls_remote_conn_count", 0),
+        ] {
+            metrics.push(integer(name, value));
+        }
+        // Tokens of the connection throttle run out all at once, not by chance.
+        let value = MetricValue::Real(0.0);
+        metrics.push(Metric { name: "connection_drop_probability".to_owned(), value });
     }
 
     fn sessions_of_connections(&self) -> std::collections::BTreeMap<u64, SessionId> {
@@ -295,6 +322,7 @@ impl ServerView for View<'_> {
             metrics.push(integer("synced_followers", followers as i64));
             metrics.push(integer("synced_observers", observers as i64));
             metrics.push(integer("synced_non_voting_followers", strangers as i64));
+            metrics.push(integer("pending_syncs", self.role.pending_syncs as i64));
             metrics.push(integer("leader_uptime", self.inspector.uptime_ms(true) as i64));
             metrics.push(integer("last_proposal_size", last));
             metrics.push(integer("min_proposal_size", min));

@@ -307,9 +307,16 @@ fn envi_tells_the_version_that_kazoo_parses() {
             "os.version",
             "user.name",
             "user.home",
-            "user.dir"
+            "user.dir",
+            "os.memory.free",
+            "os.memory.max",
+            "os.memory.total"
         ]
     );
+    for line in text.lines().filter(|line| line.starts_with("os.memory.")) {
+        let size = line.split_once('=').and_then(|(_, size)| size.strip_suffix("MB"));
+        assert!(size.is_some_and(|size| size.parse::<u64>().is_ok_and(|size| size > 0)), "{line}");
+    }
 }
 
 #[test]

@@ -234,6 +234,7 @@ impl Environment {
         let system = rustix::system::uname();
         let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
         let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "<NA>".to_owned());
+        let memory = Memory::look();
         let none = || "<NA>".to_owned();
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -257,6 +258,54 @@ impl Environment {
             ("user.name", variable("USER")),
             ("user.home", variable("HOME")),
             ("user.dir", directory),
+            ("os.memory.free", megabytes(memory.free)),
+            ("os.memory.max", megabytes(memory.max)),
+            ("os.memory.total", megabytes(memory.total)),
         ])
     }
+}
+
+/// Memory in bytes, as far as known. The reference tells of its heap, which is all it may use.
+struct Memory {
+    /// Not used by anybody yet.
+    free: Option<u64>,
+    /// What this process can have at most.
+    max: Option<u64>,
+    /// What the machine has.
+    total: Option<u64>,
+}
+
+impl Memory {
+    /// Looks at the machine and, for a process in a container, at the limit of its control group.
+    fn look() -> Memory {
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+        let machine = read("/proc/meminfo").unwrap_or_default();
+        let of_machine = |key: &str| {
+            let line = machine.lines().find_map(|line| line.strip_prefix(key))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        };
+        let (free, total) = (of_machine("MemAvailable:"), of_machine("MemTotal:"));
+        // Version 2 of control groups, then version 1. No limit is `max` or a number beyond all memory.
+        let group = [
+            ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+            (
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+            ),
+        ];
+        let limit = group.iter().find_map(|(limit, used)| Some((number(limit)?, number(used)?)));
+        match limit.filter(|(limit, _)| total.is_none_or(|total| *limit < total)) {
+            Some((limit, used)) => {
+                let left = limit.saturating_sub(used);
+                let free = Some(free.map_or(left, |free| free.min(left)));
+                Memory { free, max: Some(limit), total }
+            }
+            None => Memory { free, max: total, total },
+        }
+    }
+}
+
+fn megabytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "<NA>".to_owned(), |bytes| format!("{}MB", bytes >> 20))
 }
