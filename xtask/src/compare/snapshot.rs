@@ -146,12 +146,19 @@ fn look(directory: &Path, seen: &std::sync::Mutex<BTreeMap<PathBuf, Growth>>, ol
     let now = Instant::now();
     let Ok(mut seen) = seen.lock() else { return };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("snapshot.") {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Ours has a temporary name until it is complete; it is one snapshot all the same.
+        let name = name.strip_prefix("tmp-").unwrap_or(&name);
+        if !name.starts_with("snapshot.") {
             continue;
         }
         let size = entry.metadata().map_or(0, |metadata| metadata.len());
-        let growth =
-            seen.entry(entry.path()).or_insert(Growth { appeared: now, grew: now, size: 0, old });
+        let growth = seen.entry(directory.join(name)).or_insert(Growth {
+            appeared: now,
+            grew: now,
+            size: 0,
+            old,
+        });
         if size > growth.size {
             growth.size = size;
             growth.grew = now;
