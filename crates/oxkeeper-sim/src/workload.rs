@@ -243,7 +243,7 @@ impl World<'_> {
     fn request(&mut self, client: usize, ops: Vec<Op>) {
         let acked_before = self.checks.max_acked;
         let me = &mut self.clients[client];
-        let Some(conn) = me.conn else { return };
+        let Some(conn) = me.conn.filter(|_| !ops.is_empty()) else { return };
         let mut bytes = Vec::new();
         for op in ops {
             me.session.xid += 1;
@@ -342,6 +342,9 @@ impl World<'_> {
                 return Err(format!("session {old:#x} was closed, and lives again"));
             }
             self.summary.resumed += 1;
+            // The connection before may have ended before these were on their way.
+            let ops = self.setup();
+            self.request(client, ops);
             return Ok(());
         }
         self.summary.sessions += 1;
@@ -354,13 +357,18 @@ impl World<'_> {
         if !self.checks.sessions.insert(response.session) {
             return Err(format!("session id {:#x} was given out twice", response.session));
         }
-        let mut ops = Vec::new();
-        if !self.checks.setup_done {
-            ops.extend(SETUP.iter().map(|path| Op::Setup { path: (*path).to_owned() }));
-        }
+        let mut ops = self.setup();
         ops.push(Op::CreateOwn);
         self.request(client, ops);
         Ok(())
+    }
+
+    /// Requests for the nodes that everyone uses, until they are known to be there.
+    fn setup(&self) -> Vec<Op> {
+        if self.checks.setup_done {
+            return Vec::new();
+        }
+        SETUP.iter().map(|path| Op::Setup { path: (*path).to_owned() }).collect()
     }
 
     fn reply(
