@@ -44,6 +44,7 @@ impl Attempt<'_> {
             Operation::BadMulti => Err(ErrorCode::MarshallingError),
             // Not offered: membership is fixed by the configuration.
             Operation::Reconfig if self.settings.nothing_to_reconfigure => {
+                self.check_session(false)?;
                 Err(ErrorCode::Unimplemented)
             }
             Operation::Reconfig => Err(ErrorCode::ReconfigDisabled),
