@@ -18,10 +18,10 @@ STEADY_METRICS = {f"zk_{name}" for name in (
     "server_state znode_count ephemerals_count watch_count approximate_data_size global_sessions"
     " local_sessions max_file_descriptor_count connection_drop_probability auth_failed_count"
     " outstanding_requests outstanding_tls_handshake non_mtls_local_conn_count"
-    " non_mtls_remote_conn_count watch_bytes").split()}
+    " non_mtls_remote_conn_count watch_bytes last_client_response_size min_client_response_size"
+    " max_client_response_size").split()}
 BASE_METRICS = STEADY_METRICS | {f"zk_{name}" for name in (
     "version num_alive_connections avg_latency min_latency max_latency packets_sent packets_received"
-    " last_client_response_size min_client_response_size max_client_response_size"
     " open_file_descriptor_count uptime").split()}
 
 

@@ -794,7 +794,15 @@ def s2_words():
         yield ("word", word)
     yield ("add_watch", "/t/a", 1)
     yield ("exists", "/t/b", True)
+    yield ("get_children", "/t", True)
     yield ("word", "wchs")
+    yield ("word", "mntr")
+    yield ("create", "/t/b")
+    for req in (("get_data", "/t/b"), ("auth", "digest", b"ben:passwd"), ("ping",)):
+        yield req
+        yield ("word", "mntr")
+    yield ("word", "srst")
+    yield ("word", "mntr")
 
 
 @scenario
