@@ -237,7 +237,11 @@ const REFUSED_SWITCHES: &[&str] = &[
 ];
 
 /// Keys that demand protection by being there.
-const REFUSED: &[&str] = &["ssl.*", "authProvider*", "enforce.auth.*"];
+const REFUSED: &[&str] = &["enforce.auth.*"];
+
+/// Keys that offer clients another, protected way in. Without it they find a closed door, not an open
+/// one.
+const OFFERS: &[&str] = &["secureClientPort", "ssl.*", "authProvider*"];
 
 /// Properties that start scripts set for the reference's logging.
 const OF_SCRIPTS: &[&str] = &["log.*", "root.logger", "console.threshold", "tracelog.*"];
@@ -269,8 +273,9 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
         (!settings.entries.contains_key(key)).then_some((key, setting))
     });
     let entries = settings.entries.iter().map(|(key, setting)| (key.as_str(), setting));
+    let has_plain_port = settings.get("clientPort").is_some_and(|port| port.text != "0");
     for (key, setting) in entries.chain(properties) {
-        refuse(key, setting)?;
+        refuse(key, setting, has_plain_port)?;
         if let Some(warning) = comment(key, setting) {
             settings.warn(warning);
         }
@@ -279,7 +284,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
 }
 
 fn is_known(key: &str) -> bool {
-    [HONOURED, WITHOUT_EFFECT, NOT_YET, REFUSED_SWITCHES, REFUSED]
+    [HONOURED, WITHOUT_EFFECT, NOT_YET, REFUSED_SWITCHES, REFUSED, OFFERS]
         .iter()
         .any(|list| is_in(list, key))
 }
@@ -301,9 +306,10 @@ fn check_flags_of_quorum_sasl(settings: &Settings) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn refuse(key: &str, setting: &Setting) -> Result<(), LoadError> {
+fn refuse(key: &str, setting: &Setting, has_plain_port: bool) -> Result<(), LoadError> {
     let demands = if key == "secureClientPort" {
-        setting.text != "0"
+        // Who wants the secure port alone must not get an open one, nor a server without any.
+        setting.text != "0" && !has_plain_port
     } else if is_in(REFUSED_SWITCHES, key) {
         setting.is_true()
     } else if key == "DigestAuthenticationProvider.digestAlg" {
@@ -323,8 +329,18 @@ fn comment(key: &str, setting: &Setting) -> Option<Warning> {
     if is_membership(key) || is_in(HONOURED, key) || is_in(REFUSED_SWITCHES, key) {
         return None;
     }
-    if key == "secureClientPort" || is_in(OF_SCRIPTS, key) {
+    if is_in(OF_SCRIPTS, key) || (key == "secureClientPort" && setting.text == "0") {
         return None;
+    }
+    if is_in(OFFERS, key) {
+        let consequence = match key {
+            "secureClientPort" => "nobody listens there",
+            _ if key.starts_with("ssl.") => "no client can use TLS",
+            _ => "no client can authenticate by it, and ACLs that name its ids let nobody in",
+        };
+        return Some(Warning::error(format!(
+            "{place}: not supported yet: {key} is ignored; {consequence}"
+        )));
     }
     if is_in(WITHOUT_EFFECT, key) {
         return Some(Warning::info(format!("{place}: {key} has no effect on this server")));

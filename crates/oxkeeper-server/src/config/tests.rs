@@ -301,12 +301,9 @@ fn a_server_that_should_be_protected_does_not_run_open() {
         "secureClientPort=2281",
         "client.portUnification=true",
         "quorum.auth.enableSasl=true",
-        "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
         "sessionRequireClientSASLAuth=true",
         "enforce.auth.enabled=true",
         "enforce.auth.schemes=sasl",
-        "ssl.keyStore.location=/k.jks",
-        "ssl.quorum.trustStore.location=/t.jks",
         "DigestAuthenticationProvider.digestAlg=SHA-256",
     ] {
         let key = line.split('=').next().unwrap();
@@ -314,9 +311,23 @@ fn a_server_that_should_be_protected_does_not_run_open() {
         assert_fails(&format!("dataDir=@\n{line}\n"), None, 2, &parts);
     }
     let lab = Lab::new("dataDir=@\n", None);
-    let error = lab.load(&["-Dzookeeper.ssl.keyStore.location=/k"]).unwrap_err();
-    assert!(error.to_string().starts_with("-Dzookeeper.ssl.keyStore.location: "), "{error}");
+    let error = lab.load(&["-Dzookeeper.sslQuorum=true"]).unwrap_err();
+    assert!(error.to_string().starts_with("-Dzookeeper.sslQuorum: "), "{error}");
     load("dataDir=@\nsslQuorum=false\nquorum.auth.enableSasl=false\nenforce.auth.enabled=false\n");
+}
+
+#[test]
+fn a_protected_way_in_that_cannot_be_offered_is_an_error_in_the_log_beside_an_open_one() {
+    let (_, warnings) = load(
+        "dataDir=@\nclientPort=2181\nsecureClientPort=2281\nssl.keyStore.location=/k.jks\n\
+         authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n",
+    );
+    for key in ["secureClientPort", "ssl.keyStore.location", "authProvider.1"] {
+        let about = |warning: &&Warning| warning.text.contains(key);
+        let warning = warnings.iter().find(about).expect(key);
+        assert_eq!(warning.level, Level::Error, "{}", warning.text);
+        assert!(warning.text.contains("not supported yet"), "{}", warning.text);
+    }
 }
 
 #[test]
