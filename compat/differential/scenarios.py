@@ -276,6 +276,18 @@ def s9_multi_null_paths():
         for parts in ([null], [("check", "/none"), null], [("create", "/t/x"), null],
                       [null, ("check", "/none")], [("check", "/none"), ("check", "/t"), null]):
             yield ("multi", parts)
+    no_acl, read = ("create2", "/t/x", b"", None, 0), ("get_data", "/t")
+    for parts in ([no_acl], [read, no_acl], [read, read], [read, ("check", "/t"), no_acl],
+                  [("check", "/t"), read, no_acl], [("get_children", None), no_acl],
+                  [("check", None), no_acl], [no_acl, ("check", None)]):
+        yield ("multi", parts)
+        yield ("exists", "/t")
+    for flags in (-1, 0, 1, 2, 3, 4, 5, 6, 7):
+        for part in (("create", "/t/x", b"", None, flags), ("create2", "/t/x", b"", None, flags),
+                     ("create_container", "/t/x", b"", None, flags),
+                     ("create_ttl", "/t/x", 1000, b"", None, flags), ("create_ttl", "/t/x", -5, b"", None, flags)):
+            yield ("multi", [part])
+            yield ("exists", "/t")
     yield ("multi_read", [("get_data", "/none"), ("get_data", None)])
     yield ("multi_read", [("get_children", None), ("get_data", "/t")])
 

@@ -153,21 +153,29 @@ enum Spoiled {
 
 fn parse_multi<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, Spoiled> {
     let mut parts = Vec::new();
-    let mut null_path = false;
+    let (mut null_path, mut reads) = (false, false);
     loop {
         let header = MultiHeader::decode(r).map_err(|_| Spoiled::Malformed)?;
         if header.done {
             // The reference looks at all paths before it tries the first part.
-            return if null_path { Err(Spoiled::Malformed) } else { Ok(Operation::Multi(parts)) };
+            let spoiled = null_path || reads;
+            return if spoiled { Err(Spoiled::Malformed) } else { Ok(Operation::Multi(parts)) };
         }
         let op = OpCode::from_code(header.kind).ok_or(Spoiled::Malformed)?;
+        // The reference's decoder takes reads as well; it is their mixture with writes that stops it, once
+        // it has read the second kind.
+        if parts.is_empty() && matches!(op, OpCode::GetData | OpCode::GetChildren) {
+            r.opt_string().and_then(|_| r.bool()).map_err(|_| Spoiled::Malformed)?;
+            reads = true;
+            continue;
+        }
         let part = parse_part(r, op).ok_or(Spoiled::Malformed)?;
         let mut part = part.map_err(|_| Spoiled::Malformed)?;
         if let Operation::Create(create) = &mut part {
-            if create.acl.is_none() {
-                return Err(Spoiled::NullAcl);
-            }
-            settle_in_multi(create).ok_or(Spoiled::Malformed)?;
+            settle_in_multi(create)?;
+        }
+        if reads {
+            return Err(Spoiled::Malformed);
         }
         null_path |= part.has_null_path();
         parts.push(part);
@@ -175,17 +183,23 @@ fn parse_multi<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, Spoiled> {
 }
 
 /// Inside a multi the reference takes flags differently than outside (as tried with 3.9.5): flag 4 makes a
-/// container of any create; createTTL with a flag that is not about a time to live is a plain create; and
-/// a flag that is unknown or of a TTL spoils the whole request (`None`), except in createTTL.
-fn settle_in_multi(create: &mut Create<'_>) -> Option<()> {
+/// container of any create; createTTL with a flag that is not about a time to live is a plain create. In
+/// other creates an unknown flag, a null ACL and the flag of a TTL spoil the whole request, in this order.
+fn settle_in_multi(create: &mut Create<'_>) -> Result<(), Spoiled> {
+    if create.op != OpCode::CreateTtl {
+        match create.flags {
+            0..=6 if create.acl.is_none() => return Err(Spoiled::NullAcl),
+            0..=4 => {}
+            _ => return Err(Spoiled::Malformed),
+        }
+    }
     match (create.op, create.flags) {
         (OpCode::CreateTtl, 5 | 6) => {}
         (_, 4) => (create.op, create.ttl_ms) = (OpCode::CreateContainer, -1),
         (OpCode::CreateTtl, _) => (create.op, create.ttl_ms) = (OpCode::Create, -1),
-        (_, 0..=3) => {}
-        _ => return None,
+        _ => {}
     }
-    Some(())
+    Ok(())
 }
 
 fn parse_reconfig<'a>(r: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {

@@ -346,17 +346,17 @@ impl Model {
     }
 
     fn multi(&mut self, who: &Who<'_>, ops: &[Op]) -> Done {
-        // A bad flag of a create other than createTTL spoils the request.
-        let spoils = |op: &Op| match op {
-            Op::Create { op, flags, .. } => *op != 21 && !(0..=4).contains(flags),
-            _ => false,
-        };
-        // A null ACL stops the reference's decoder before a zxid is taken, if it is reached.
-        let null_acl = |op: &Op| matches!(op, Op::Create { acl: Acls::None, .. });
-        match ops.iter().find(|op| spoils(op) || null_acl(op)) {
-            Some(op) if null_acl(op) => return Done::Dropped,
-            Some(_) => return Done::Failed(-5),
-            None => {}
+        // In a create other than createTTL an unknown flag or that of a TTL spoils the request; a null ACL
+        // stops the reference's decoder before a zxid is taken, if it is reached.
+        for op in ops {
+            match op {
+                Op::Create { op: 21, .. } => {}
+                Op::Create { flags, acl: Acls::None, .. } if (0..=6).contains(flags) => {
+                    return Done::Dropped;
+                }
+                Op::Create { flags, .. } if !(0..=4).contains(flags) => return Done::Failed(-5),
+                _ => {}
+            }
         }
         let copy = self.clone();
         let mut done = Vec::new();

@@ -2,7 +2,7 @@
 
 use oxkeeper_proto::client::{Id, perms};
 use oxkeeper_proto::txn::{Payload, Txn};
-use oxkeeper_proto::{Acl, ErrorCode, OpCode};
+use oxkeeper_proto::{Acl, Encode, ErrorCode, OpCode};
 
 use super::world::*;
 use crate::Outcome;
@@ -275,6 +275,31 @@ fn a_quota_without_a_usage_node_limits_nothing_and_a_sum_wraps_around() {
     world.run(OpCode::Delete, &delete(usage, -1));
     world.run(OpCode::Create, &create("/a/c", Some(b"123"), 0));
     world.node("/a/c");
+}
+
+#[test]
+fn a_null_acl_in_a_multi_is_met_behind_reads_but_not_behind_a_mixture() {
+    let mut world = World::new();
+    let null_acl = || (OpCode::Create, create_with("/a", None, None, 0));
+    let read = || (OpCode::GetData, path_and_watch("/"));
+    let write = || (OpCode::Check, check("/", -1));
+    let unparsable = Prepared::Refused(ErrorCode::MarshallingError);
+    for parts in [vec![null_acl()], vec![read(), read(), null_acl()], vec![write(), null_acl()]] {
+        assert_eq!(world.prepare(SESSION, OpCode::Multi.code(), &multi(&parts)), unparsable);
+    }
+    for parts in
+        [vec![read()], vec![read(), write(), null_acl()], vec![write(), read(), null_acl()]]
+    {
+        let outcome = world.run(OpCode::Multi, &multi(&parts));
+        assert_eq!(outcome, failed(ErrorCode::MarshallingError));
+    }
+    assert_eq!(world.zxid, 3);
+}
+
+fn path_and_watch(path: &str) -> Vec<u8> {
+    let mut body = path.to_owned().to_bytes();
+    body.push(0);
+    body
 }
 
 #[test]
