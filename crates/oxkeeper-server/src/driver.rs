@@ -7,6 +7,7 @@
 //! client concerned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oxkeeper_proto::ServerId;
@@ -71,6 +72,8 @@ pub struct Driver {
     pub outputs: Vec<Output>,
     /// Scratch.
     pub disk_ops: Vec<DiskOp>,
+    /// Few proposals are under way: batches would be small anyway.
+    pub calm: Arc<AtomicBool>,
 }
 
 /// Runs a driver until [`Event::Stop`], starting with the outputs of the replica's making that are in
@@ -79,8 +82,9 @@ pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
     let _guard = AbortOnPanic;
     driver.perform();
     let mut deadline = driver.deadline();
+    let calm = driver.calm.clone();
     let driver = Arc::new(Mutex::new(Some(driver)));
-    mailbox.represent(Box::new(Representative(driver.clone())));
+    mailbox.represent(Box::new(Representative { driver: driver.clone(), calm }));
     let mut events = Vec::new();
     loop {
         mailbox.take(&mut events, deadline);
@@ -94,20 +98,26 @@ pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
     }
 }
 
-/// Most events handled by somebody else than the replica thread: no longer than a hand-over takes.
+/// Most events handled by somebody else than the replica thread (no longer than a hand-over takes), and
+/// most proposals under way meanwhile: with more of them, larger batches save more than hand-overs cost.
 const LITTLE: usize = 8;
 
 /// Does the replica thread's work while that sleeps.
-struct Representative(Arc<Mutex<Option<Driver>>>);
+struct Representative {
+    driver: Arc<Mutex<Option<Driver>>>,
+    /// [`Driver::calm`].
+    calm: Arc<AtomicBool>,
+}
 
 impl StandIn<Event> for Representative {
     fn may(&self, items: &[Event]) -> bool {
-        items.len() <= LITTLE && items.iter().all(Event::is_little)
+        let calm = self.calm.load(Ordering::Relaxed);
+        calm && items.len() <= LITTLE && items.iter().all(Event::is_little)
     }
 
     fn run(&self, items: &mut Vec<Event>) -> Option<Instant> {
         let _guard = AbortOnPanic;
-        let mut slot = self.0.lock();
+        let mut slot = self.driver.lock();
         let driver = slot.as_mut().expect("the thread is awake once it ends");
         assert!(driver.step(items), "a stop is never little work");
         driver.deadline()
@@ -164,6 +174,7 @@ impl Driver {
             self.replica.on_timeout(now, &mut self.outputs);
         }
         self.replica.finish(now, &mut self.outputs);
+        self.calm.store(self.replica.outstanding_proposals() <= LITTLE, Ordering::Relaxed);
         self.perform();
         true
     }

@@ -227,9 +227,16 @@ impl Server {
         };
         let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
         let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
-        let disk_ops = Vec::new();
-        let driver =
-            Driver { replica, clock, disk: disk_thread, election, peers, outputs, disk_ops };
+        let driver = Driver {
+            replica,
+            clock,
+            disk: disk_thread,
+            election,
+            peers,
+            outputs,
+            disk_ops: Vec::new(),
+            calm: Arc::default(),
+        };
         let events = mailbox.clone();
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
