@@ -407,6 +407,10 @@ impl Client {
     /// Queues a notification. False if the client has left too much unread: it is closed.
     pub(crate) fn notify(&self, shared: &Shared, zxid: Zxid, kind: EventKind, path: &str) {
         let mut inner = self.inner.lock();
+        // Nothing follows the reply that ends a connection, or its being replaced by another one.
+        if inner.phase == Phase::Closing {
+            return;
+        }
         if inner.out.len() > OUTPUT_LIMIT {
             inner.phase = Phase::Closing;
             inner.discard_output();
