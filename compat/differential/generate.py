@@ -179,6 +179,10 @@ class Generator:
                            "create_container", "create_ttl"])
         path = self.path()
         flags = rng.choice(FLAGS)
+        if kind == "create_container" and flags in (1, 3):
+            # The reference makes a container, but takes it for an ephemeral node, which has no
+            # children, until it is applied: what a request right behind it meets is a matter of luck.
+            flags += 1
         if flags in (2, 3, 6) and isinstance(path, str):
             path += rng.choice(["/s", "/", "", "/s", "s"])
         if kind == "create_ttl":

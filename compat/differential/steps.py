@@ -69,7 +69,18 @@ def ends_session(step):
 
 def dump(steps):
     """The text form of steps, one a line."""
-    return "".join(f"{step!r}\n" for step in steps)
+    return "".join(f"{plain(step)!r}\n" for step in steps)
+
+
+def plain(value):
+    """Named tuples as mere tuples, which `load` can read; an ACL entry needs no more."""
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
 
 
 def load(text):
