@@ -32,7 +32,7 @@ use oxkeeper_state::{State, auth};
 use parking_lot::Mutex;
 
 use crate::replica::Input;
-use crate::shared::Shared;
+use crate::shared::{FrameSizes, Shared};
 
 /// Requests of one connection that may wait for an answer before it is not read any more.
 const MAX_PENDING: usize = 4096;
@@ -248,6 +248,7 @@ impl Client {
                 }
             }
         }
+        inner.measure(shared);
         if inner.phase == Phase::Closing {
             progress.consumed = buf.len();
         }
@@ -443,6 +444,7 @@ impl Client {
             inner.answer(self, shared, state, front);
             inner.answered(shared, state.last_zxid(), since_ms, now_ms);
         }
+        inner.measure(shared);
     }
 }
 
@@ -496,19 +498,20 @@ impl Inner {
         self.measured = 0;
     }
 
-    /// Tells the statistics of the frames that were appended since the last time.
+    /// Tells the statistics of the frames that were appended since the last time: once per batch.
     fn measure(&mut self, shared: &Shared) {
         let mut new = &self.out[self.measured..];
+        let mut sizes = FrameSizes::default();
         while let Some((len, behind)) = new.split_first_chunk::<4>() {
             let (frame, behind) = behind.split_at(u32::from_be_bytes(*len) as usize);
-            shared.stats.response(frame.len(), frame.starts_with(&XID_NOTIFICATION.to_be_bytes()));
+            sizes.add(frame.len(), frame.starts_with(&XID_NOTIFICATION.to_be_bytes()));
             new = behind;
         }
+        shared.stats.responses(&sizes);
         self.measured = self.out.len();
     }
 
     fn answered(&mut self, shared: &Shared, zxid: Zxid, since_ms: u64, now_ms: u64) {
-        self.measure(shared);
         let latency_ms = now_ms.saturating_sub(since_ms);
         shared.add_outstanding(-1);
         shared.stats.sent.fetch_add(1, Ordering::Relaxed);
@@ -648,7 +651,6 @@ impl Task<'_> {
                     ReplyHeader { xid: header.xid, zxid: 0, err: 0 }.encode(out);
                     None::<&[u8]>.encode(out);
                 });
-                inner.measure(self.shared);
             }
             OpCode::Ping
             | OpCode::Exists

@@ -51,6 +51,26 @@ pub struct Stats {
     pub notification_bytes: AtomicU64,
 }
 
+/// Sizes of a batch of frames, without their length prefixes.
+#[derive(Debug, Default)]
+pub struct FrameSizes {
+    last_min_max: Option<(i64, i64, i64)>,
+    /// Bytes of notifications.
+    notifications: u64,
+}
+
+impl FrameSizes {
+    /// One more frame.
+    pub fn add(&mut self, len: usize, notification: bool) {
+        if notification {
+            self.notifications += len as u64;
+        }
+        let len = len as i64;
+        let (_, min, max) = self.last_min_max.unwrap_or((len, len, len));
+        self.last_min_max = Some((len, min.min(len), max.max(len)));
+    }
+}
+
 impl Stats {
     /// Records one answered request.
     pub fn answered(&self, latency_ms: u64) {
@@ -65,19 +85,19 @@ impl Stats {
         }
     }
 
-    /// Records one frame of `len` bytes. As with latencies, an extreme may be lost for a moment.
-    pub fn response(&self, len: usize, notification: bool) {
-        if notification {
-            self.notification_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    /// Records frames. As with latencies, an extreme may be lost for a moment.
+    pub fn responses(&self, sizes: &FrameSizes) {
+        let Some((last, min, max)) = sizes.last_min_max else { return };
+        if sizes.notifications > 0 {
+            self.notification_bytes.fetch_add(sizes.notifications, Ordering::Relaxed);
         }
-        let len = len as i64;
-        self.response_last.store(len, Ordering::Relaxed);
-        let min = self.response_min.load(Ordering::Relaxed);
-        if min < 0 || len < min {
-            self.response_min.store(len, Ordering::Relaxed);
+        self.response_last.store(last, Ordering::Relaxed);
+        let least = self.response_min.load(Ordering::Relaxed);
+        if least < 0 || min < least {
+            self.response_min.store(min, Ordering::Relaxed);
         }
-        if len > self.response_max.load(Ordering::Relaxed) {
-            self.response_max.store(len, Ordering::Relaxed);
+        if max > self.response_max.load(Ordering::Relaxed) {
+            self.response_max.store(max, Ordering::Relaxed);
         }
     }
 
