@@ -54,15 +54,19 @@ impl DirectFile {
         blocks[in_block..used].copy_from_slice(bytes);
         blocks[used..].fill(0);
         self.end = None;
-        match self.file.write_at(blocks, start) {
-            Ok(written) if written == whole => {}
-            Ok(written) => {
-                let reason = format!("only {written} of {whole} bytes were written");
-                return Err(io::Error::new(io::ErrorKind::WriteZero, reason));
+        let mut done = 0;
+        while done < whole {
+            match self.file.write_at(&blocks[done..], start + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // If less than all, the rest tells why: the disk is full, as a rule.
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing was written: this disk's blocks are larger than ours.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput && done == 0 => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
-            // Nothing was written: this disk's blocks are larger than ours.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
-            Err(error) => return Err(error),
         }
         blocks.copy_within(used - used % BLOCK..used, 0);
         self.end = Some(offset + bytes.len() as u64);
