@@ -58,6 +58,12 @@ pub trait DiskFile: Send {
     fn set_len(&self, len: u64) -> Result<(), DiskError>;
     /// Makes the bytes and the length durable (fdatasync). Returns how long that took.
     fn sync(&self) -> Result<Duration, DiskError>;
+    /// Writes all of `bytes` at `offset`, at once to the disk if the file was made for that (snapshots).
+    /// Not durable before [`DiskFile::sync`]. Nothing of value may lie behind them: zeros may be written
+    /// there, for at most 4 KiB, also beyond the end of the file.
+    fn write_past_cache(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        self.write_at(bytes, offset)
+    }
     /// Writes all of `bytes` at `offset` and makes them durable. Nothing of value may lie behind them:
     /// zeros may be written there, for at most 4 KiB. Returns how long the disk took.
     fn append_durably(&self, bytes: &[u8], offset: u64) -> Result<Duration, DiskError> {

@@ -194,10 +194,8 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         let mut file = self.open_with("create", place, name, &options)?;
-        if place == Place::Logs {
-            let direct = DirectFile::open(&self.directory(place).join(name));
-            file.direct = direct.map(Mutex::new);
-        }
+        let durable = place == Place::Logs;
+        file.direct = DirectFile::open(&self.directory(place).join(name), durable).map(Mutex::new);
         Ok(file)
     }
 
@@ -236,7 +234,7 @@ fn sync_directory(directory: &Path) -> Result<(), DiskError> {
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    /// Logs only: one thread writes them, so the lock is free.
+    /// Of a created file; in the log's place with durable writes. One thread writes, the lock is free.
     direct: Option<Mutex<DirectFile>>,
     path: String,
 }
@@ -245,6 +243,13 @@ impl RealFile {
     fn failed(&self, op: &'static str) -> impl FnOnce(io::Error) -> DiskError {
         let path = self.path.clone();
         move |error| DiskError::new(op, path, error)
+    }
+
+    /// False: not possible here, and nothing was done.
+    fn write_directly(&self, bytes: &[u8], offset: u64) -> Result<bool, DiskError> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        let mut direct = direct.lock().unwrap_or_else(PoisonError::into_inner);
+        direct.write(&self.file, bytes, offset).map_err(self.failed("write"))
     }
 }
 
@@ -284,13 +289,17 @@ impl DiskFile for RealFile {
         Ok(start.elapsed())
     }
 
+    fn write_past_cache(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        if self.write_directly(bytes, offset)? {
+            return Ok(());
+        }
+        self.write_at(bytes, offset)
+    }
+
     fn append_durably(&self, bytes: &[u8], offset: u64) -> Result<Duration, DiskError> {
-        if let Some(direct) = &self.direct {
-            let start = Instant::now();
-            let mut direct = direct.lock().unwrap_or_else(PoisonError::into_inner);
-            if direct.write(&self.file, bytes, offset).map_err(self.failed("write"))? {
-                return Ok(start.elapsed());
-            }
+        let start = Instant::now();
+        if self.write_directly(bytes, offset)? {
+            return Ok(start.elapsed());
         }
         self.write_at(bytes, offset)?;
         self.sync()

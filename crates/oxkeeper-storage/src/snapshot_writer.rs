@@ -13,7 +13,7 @@ use crate::snapshot_reader::SnapshotDigest;
 /// First 16 bytes of the stream: "ZKSN", version 2, dbid -1.
 pub const HEADER: [u8; 16] = *b"ZKSN\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff";
 /// Packed bytes are written in pieces of about this size.
-const WRITE_SIZE: usize = 1 << 20;
+const WRITE_SIZE: usize = 256 << 10;
 /// So many bytes are written between two syncs. Without them the kernel would write the whole
 /// snapshot at once at the end, and the log's own syncs would wait behind it.
 const SYNC_EVERY: u64 = 8 << 20;
@@ -98,6 +98,8 @@ impl<D: Disk> SnapshotWriter<D> {
         self.packer.finish();
         self.flush().map_err(StorageError::SnapshotWrite)?;
         if let Some(file) = &self.file {
+            // The last write may have made it a little longer.
+            file.set_len(self.written).map_err(StorageError::SnapshotWrite)?;
             file.sync().map_err(StorageError::SnapshotWrite)?;
         }
         Ok(CompleteSnapshot(self))
@@ -113,7 +115,7 @@ impl<D: Disk> SnapshotWriter<D> {
     fn flush(&mut self) -> Result<(), DiskError> {
         let Some(file) = &self.file else { return Ok(()) };
         let packed = self.packer.packed();
-        file.write_at(packed, self.written)?;
+        file.write_past_cache(packed, self.written)?;
         self.written += packed.len() as u64;
         packed.clear();
         if self.written - self.synced >= SYNC_EVERY {
