@@ -15,7 +15,7 @@ use oxkeeper_storage::{EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, Stora
 use oxkeeper_zab::{LinkId, Proposal};
 use parking_lot::Mutex;
 
-use crate::driver::Event;
+use crate::driver::{Event, ExitOnPanic};
 use crate::loading::{LoadSettings, load_state};
 use crate::mailbox::Mailbox;
 use crate::snapshots::{self, SnapshotSettings};
@@ -177,6 +177,8 @@ const IDLE: Duration = Duration::from_millis(2);
 
 impl LogThread {
     fn run(mut self) {
+        // A server whose log thread is gone would go on to promise what nobody writes.
+        let _guard = ExitOnPanic;
         if let Err(error) = self.work() {
             fatal(&error);
         }

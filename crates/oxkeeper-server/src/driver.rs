@@ -79,7 +79,7 @@ pub struct Driver {
 /// Runs a driver until [`Event::Stop`], starting with the outputs of the replica's making that are in
 /// [`Driver::outputs`].
 pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
-    let _guard = AbortOnPanic;
+    let _guard = ExitOnPanic;
     driver.perform();
     let mut deadline = driver.deadline();
     let calm = driver.calm.clone();
@@ -116,7 +116,7 @@ impl StandIn<Event> for Representative {
     }
 
     fn run(&self, items: &mut Vec<Event>) -> Option<Instant> {
-        let _guard = AbortOnPanic;
+        let _guard = ExitOnPanic;
         let mut slot = self.driver.lock();
         let driver = slot.as_mut().expect("the thread is awake once it ends");
         assert!(driver.step(items), "a stop is never little work");
@@ -136,9 +136,9 @@ impl Event {
 }
 
 /// A broken invariant must not leave a half-dead server behind, whichever thread finds it.
-struct AbortOnPanic;
+pub(crate) struct ExitOnPanic;
 
-impl Drop for AbortOnPanic {
+impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a broken invariant; exiting");

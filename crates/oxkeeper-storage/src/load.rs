@@ -253,9 +253,12 @@ fn replay<D: Disk, T: Database>(
             recent.push_back((record.zxid, payload));
         }
     }
-    let recent = recent.into_iter();
-    loaded.recent =
-        recent.map(|(zxid, payload)| Proposal { zxid, payload: payload.into() }).collect();
+    // Boxed: a buffer may have served for a much longer payload before.
+    let exact = |(zxid, payload): (Zxid, Vec<u8>)| Proposal {
+        zxid,
+        payload: payload.into_boxed_slice().into(),
+    };
+    loaded.recent = recent.into_iter().map(exact).collect();
     own_the_end(disk, &reader, &mut loaded.warnings)
 }
 

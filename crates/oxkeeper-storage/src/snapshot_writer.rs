@@ -14,8 +14,8 @@ use crate::snapshot_reader::SnapshotDigest;
 pub const HEADER: [u8; 16] = *b"ZKSN\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff";
 /// Packed bytes are written in pieces of about this size.
 const WRITE_SIZE: usize = 256 << 10;
-/// So many bytes are written between two syncs. Without them the kernel would write the whole
-/// snapshot at once at the end, and the log's own syncs would wait behind it.
+/// So many bytes are written between two syncs. Where they go through the page cache, the kernel would
+/// otherwise write the whole snapshot at once at the end, and the log's own syncs would wait behind it.
 const SYNC_EVERY: u64 = 8 << 20;
 
 /// What follows the nodes, by setting (6.1).
