@@ -125,6 +125,8 @@ struct Inner {
     throttled_since_ms: Option<u64>,
     /// A wake-up is due once the current batch is applied.
     woken: bool,
+    /// Input is held back until the task runs again.
+    paused: bool,
     read_only_byte: Option<bool>,
     stats: ClientStats,
 }
@@ -139,7 +141,19 @@ pub struct Client {
     session: AtomicI64,
     timeout_ms: AtomicI32,
     inner: Mutex<Inner>,
-    wake: Box<dyn Fn() + Send + Sync>,
+    connection: Arc<dyn Connection>,
+}
+
+/// How a [`Client`] reaches its socket. Nothing here may block.
+pub trait Connection: Send + Sync {
+    /// Makes the connection's task call [`Client::take_output`] and go on with its input.
+    fn wake(&self);
+    /// The same where only output is to be written: what the socket takes at once need not wait for
+    /// the task.
+    fn write(&self, client: &Client) {
+        let _ = client;
+        self.wake();
+    }
 }
 
 impl fmt::Debug for Client {
@@ -149,13 +163,12 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A connection just accepted. `wake` makes its task call [`Self::take_output`] and go on with its
-    /// input; it must not block.
+    /// A connection just accepted.
     pub fn new(
         id: WatcherId,
         peer: SocketAddr,
         now_ms: u64,
-        wake: Box<dyn Fn() + Send + Sync>,
+        connection: Arc<dyn Connection>,
     ) -> Client {
         Client {
             id,
@@ -171,10 +184,11 @@ impl Client {
                 ids: Arc::new(vec![auth::ip_identity(peer.ip())]),
                 throttled_since_ms: None,
                 woken: false,
+                paused: false,
                 read_only_byte: None,
                 stats: ClientStats { last_cxid: -1, ..ClientStats::default() },
             }),
-            wake,
+            connection,
         }
     }
 
@@ -249,6 +263,7 @@ impl Client {
             }
         }
         inner.measure(shared);
+        inner.paused = progress.paused;
         if inner.phase == Phase::Closing {
             progress.consumed = buf.len();
         }
@@ -431,7 +446,21 @@ impl Client {
     /// Makes the connection task look at its output.
     pub fn wake(&self) {
         self.inner.lock().woken = false;
-        (self.wake)();
+        self.connection.wake();
+    }
+
+    /// As [`Self::wake`], but writes the output at once if that is all there is to do: it costs the
+    /// caller a system call, and spares the client the time until the task runs.
+    pub fn write(&self) {
+        let mut inner = self.inner.lock();
+        inner.woken = false;
+        let task_is_needed = inner.paused || inner.phase == Phase::Closing;
+        drop(inner);
+        if task_is_needed {
+            self.connection.wake();
+        } else {
+            self.connection.write(self);
+        }
     }
 
     /// Answers everything at the front of the queue that is not in flight.

@@ -28,7 +28,7 @@ pub mod session;
 pub mod shared;
 pub mod solo;
 
-pub use client::{Client, Progress};
+pub use client::{Client, Connection, Progress};
 pub use replica::{Input, Now, Output, Replica};
 pub use shared::{Settings, Shared};
 

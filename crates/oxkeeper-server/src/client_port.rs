@@ -1,18 +1,21 @@
 //! The client port: accepts connections, moves their bytes, answers four-letter words.
 //!
 //! One task per connection. It reads what has arrived, lets its [`Client`] answer the reads on the
-//! spot, hands the rest to the replica in one batch, and writes all output with one call.
+//! spot, hands the rest to the replica in one batch, and writes all output with one call. While there
+//! is little to do, whoever completes a write puts the reply into the socket itself ([`Socket`]).
 //! Source: `docs/spec/client-protocol.md` 2.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use oxkeeper_replica::{Client, Input, Shared};
+use oxkeeper_replica::{Client, Connection, Input, Shared};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -128,14 +131,8 @@ impl ClientPort {
     fn accepted(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let notify = Arc::new(Notify::new());
-        let wake = notify.clone();
-        let client = Arc::new(Client::new(
-            id,
-            peer,
-            self.clock.mono_ms(),
-            Box::new(move || wake.notify_one()),
-        ));
+        let socket = Arc::new(Socket::default());
+        let client = Arc::new(Client::new(id, peer, self.clock.mono_ms(), socket.clone()));
         if let Err(reason) = self.register(&client) {
             tracing::warn!(%peer, reason, "connection refused");
             return;
@@ -148,17 +145,21 @@ impl ClientPort {
         {
             tracing::debug!(%peer, %error, "no TCP keepalive");
         }
+        let (read_half, write_half) = stream.into_split();
+        socket.writer.lock().half = Some(write_half);
         tokio::spawn(async move {
             let mut task = Task {
                 port: &self,
                 client: &client,
-                notify: &notify,
-                stream,
+                socket: &socket,
+                read_half,
                 input: Vec::new(),
-                output: Vec::new(),
                 inputs: Vec::new(),
             };
             let reason = task.run().await;
+            // The replica may hold the client for longer; the descriptor goes now.
+            drop(task);
+            *socket.writer.lock() = Writer::default();
             tracing::debug!(%peer, session = format_args!("{:#x}", client.session()), reason,
                 "connection closed");
             self.unregister(&client);
@@ -219,16 +220,85 @@ impl ClientPort {
     }
 }
 
+/// What the connection's task and the replica share of a socket.
+#[derive(Default)]
+struct Socket {
+    writer: Mutex<Writer>,
+    notify: Notify,
+}
+
+/// Whoever holds it writes; so output leaves in the order in which it was taken.
+#[derive(Default)]
+struct Writer {
+    /// Nothing before the start and after the end.
+    half: Option<OwnedWriteHalf>,
+    /// Taken from the client, on its way.
+    output: Vec<u8>,
+    /// How much of it the socket has taken.
+    written: usize,
+    /// Close once it is written.
+    closing: bool,
+}
+
+impl Connection for Socket {
+    fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    fn write(&self, client: &Client) {
+        // If the task is writing, it may have taken the output before this was added.
+        let done = match self.writer.try_lock() {
+            Some(mut writer) => writer.write(client).is_ok() && !writer.needs_task(),
+            None => false,
+        };
+        // A slow client or a lost connection is for the task to deal with.
+        if !done {
+            self.wake();
+        }
+    }
+}
+
+impl Writer {
+    /// Is something left to do?
+    fn needs_task(&self) -> bool {
+        self.closing || !self.output.is_empty()
+    }
+
+    /// Writes as much of the client's output as the socket takes; says how many bytes that was.
+    fn write(&mut self, client: &Client) -> io::Result<usize> {
+        if self.output.is_empty() {
+            self.closing |= client.take_output(&mut self.output);
+        }
+        let before = self.written;
+        while self.written < self.output.len() {
+            let Some(half) = &self.half else { return Err(io::ErrorKind::NotConnected.into()) };
+            match half.try_write(&self.output[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(self.written - before);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let bytes = self.written - before;
+        self.written = 0;
+        self.output.clear();
+        if self.output.capacity() > 16 * READ_CHUNK {
+            self.output = Vec::new();
+        }
+        Ok(bytes)
+    }
+}
+
 /// One connection's task.
 struct Task<'a> {
     port: &'a ClientPort,
     client: &'a Arc<Client>,
-    notify: &'a Notify,
-    stream: TcpStream,
+    socket: &'a Socket,
+    read_half: OwnedReadHalf,
     /// Received, not yet consumed.
     input: Vec<u8>,
-    /// Scratch for output.
-    output: Vec<u8>,
     /// Scratch for requests to the replica.
     inputs: Vec<Input>,
 }
@@ -252,18 +322,13 @@ impl Task<'_> {
             if !self.inputs.is_empty() {
                 self.port.mailbox.extend(self.inputs.drain(..).map(Event::Input));
             }
-            let closing = self.client.take_output(&mut self.output);
             if let Some(reason) = progress.close {
                 return reason;
             }
-            let wrote = !self.output.is_empty();
-            if wrote && let Err(reason) = self.write().await {
-                return reason;
-            }
-            if closing {
-                let _ = self.stream.shutdown().await;
-                return "closed by the server".to_owned();
-            }
+            let wrote = match self.write().await {
+                Ok(bytes) => bytes > 0,
+                Err(reason) => return reason,
+            };
             // What was in the way may have been the output that is written now.
             if progress.paused && wrote {
                 continue;
@@ -279,8 +344,8 @@ impl Task<'_> {
         self.input.reserve(READ_CHUNK);
         tokio::select! {
             biased;
-            () = self.notify.notified() => Ok(()),
-            read = self.stream.read_buf(&mut self.input), if !paused => match read {
+            () = self.socket.notify.notified() => Ok(()),
+            read = self.read_half.read_buf(&mut self.input), if !paused => match read {
                 Ok(0) => Err("closed by the client".to_owned()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.to_string()),
@@ -288,13 +353,22 @@ impl Task<'_> {
         }
     }
 
-    /// Writes all output. A client that does not read holds up only itself; once the server wants to
-    /// close it, it gets [`CLOSE_GRACE`].
-    async fn write(&mut self) -> Result<(), String> {
-        let mut written = 0;
+    /// Writes all output; says how many bytes that was, or why it was the last. A client that does not
+    /// read holds up only itself; once the server wants to close it, it gets [`CLOSE_GRACE`].
+    async fn write(&mut self) -> Result<usize, String> {
         let mut deadline: Option<Instant> = None;
-        let mut woken = false;
-        while written < self.output.len() {
+        let (mut written, mut woken) = (0, false);
+        loop {
+            {
+                let mut writer = self.socket.writer.lock();
+                written += writer.write(self.client).map_err(|error| error.to_string())?;
+                if writer.output.is_empty() {
+                    if writer.closing {
+                        return Err("closed by the server".to_owned());
+                    }
+                    break;
+                }
+            }
             let late = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
@@ -303,12 +377,10 @@ impl Task<'_> {
             };
             tokio::select! {
                 biased;
-                result = self.stream.write(&self.output[written..]) => match result {
-                    Ok(0) => return Err("closed by the client".to_owned()),
-                    Ok(n) => written += n,
-                    Err(error) => return Err(error.to_string()),
-                },
-                () = self.notify.notified(), if deadline.is_none() => {
+                ready = self.read_half.as_ref().writable() => {
+                    ready.map_err(|error| error.to_string())?;
+                }
+                () = self.socket.notify.notified(), if deadline.is_none() => {
                     woken = true;
                     if self.client.is_closing() {
                         deadline = Some(Instant::now() + CLOSE_GRACE);
@@ -319,13 +391,9 @@ impl Task<'_> {
         }
         if woken {
             // The wake-up was for what has been queued since.
-            self.notify.notify_one();
+            self.socket.notify.notify_one();
         }
-        self.output.clear();
-        if self.output.capacity() > 16 * READ_CHUNK {
-            self.output = Vec::new();
-        }
-        Ok(())
+        Ok(written)
     }
 
     /// Reads the first four bytes; answers if they are a four-letter word.
@@ -344,13 +412,15 @@ impl Task<'_> {
                 Some(extra) if self.input.len() < 4 + extra => needed = 4 + extra,
                 Some(extra) => {
                     let answer = self.port.words.answer(word, &self.input[4..4 + extra], self.port);
+                    let half = self.socket.writer.lock().half.take();
+                    let mut half = half.expect("nobody else takes it");
                     let reply = async {
-                        self.stream.write_all(&answer).await?;
-                        self.stream.shutdown().await?;
+                        half.write_all(&answer).await?;
+                        half.shutdown().await?;
                         // Unread input at close would reset the connection and lose the reply.
                         let mut rest = [0; 512];
-                        while self.stream.read(&mut rest).await? > 0 {}
-                        std::io::Result::Ok(())
+                        while self.read_half.read(&mut rest).await? > 0 {}
+                        io::Result::Ok(())
                     };
                     let _ = timeout(CLOSE_GRACE, reply).await;
                     return Ok(true);

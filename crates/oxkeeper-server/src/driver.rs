@@ -4,7 +4,7 @@
 //! passes through the server with one hand-over, to the log thread.
 //!
 //! One wake-up makes at most one write to each peer, one batch for the disk, and one wake-up of each
-//! client concerned.
+//! client concerned. Few clients get their replies directly, before anything else is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -215,6 +215,11 @@ impl Driver {
                         peers.perform(output);
                     }
                 }
+            }
+        }
+        if self.calm.load(Ordering::Relaxed) && wakes.len() <= LITTLE {
+            for client in wakes.drain(..) {
+                client.write();
             }
         }
         // Proposals leave before the own disk begins, so that all disks work at the same time.

@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Does what the receiving thread would do, while that sleeps.
 pub trait StandIn<T>: Send + Sync {
@@ -16,6 +16,9 @@ pub trait StandIn<T>: Send + Sync {
     /// Does it, leaving `items` empty. Returns when the thread must wake by itself.
     fn run(&self, items: &mut Vec<T>) -> Option<Instant>;
 }
+
+/// Times in a row that a sender stands in before it wakes the thread.
+const MAX_ROUNDS: usize = 4;
 
 /// Collects items until the receiver takes all of them.
 pub struct Mailbox<T> {
@@ -93,9 +96,20 @@ impl<T> Mailbox<T> {
             Some(stand_in) if stand_in.may(&slot.items) => {
                 slot.receiver = Receiver::Represented;
                 let mut items = std::mem::take(&mut slot.items);
-                drop(slot);
-                let deadline = stand_in.run(&mut items);
-                self.stood_in(items, deadline);
+                let mut rounds = 1;
+                loop {
+                    drop(slot);
+                    let deadline = stand_in.run(&mut items);
+                    slot = self.slot.lock();
+                    // What came meanwhile, most often another answer to what was sent before. But the
+                    // sender has work of its own.
+                    let more = !slot.items.is_empty() && stand_in.may(&slot.items);
+                    if rounds == MAX_ROUNDS || !more {
+                        return self.stood_in(slot, items, deadline);
+                    }
+                    std::mem::swap(&mut items, &mut slot.items);
+                    rounds += 1;
+                }
             }
             _ => {
                 slot.receiver = Receiver::Awake;
@@ -106,8 +120,12 @@ impl<T> Mailbox<T> {
     }
 
     /// Gives the work back: to nobody, unless there is some that the thread must do.
-    fn stood_in(&self, scratch: Vec<T>, deadline: Option<Instant>) {
-        let mut slot = self.slot.lock();
+    fn stood_in(
+        &self,
+        mut slot: MutexGuard<'_, Slot<T>>,
+        scratch: Vec<T>,
+        deadline: Option<Instant>,
+    ) {
         let sooner = match (deadline, slot.deadline) {
             (None, _) => false,
             (Some(_), None) => true,

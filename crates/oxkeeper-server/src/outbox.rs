@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::snapshot::SNAP_SIGNATURE;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
@@ -50,7 +50,7 @@ struct State {
 
 /// The outgoing side of one connection.
 pub(crate) struct Outbox {
-    stream: Arc<TcpStream>,
+    half: OwnedWriteHalf,
     /// Most bytes that may wait.
     limit: usize,
     state: Mutex<State>,
@@ -59,9 +59,8 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Starts the writing task; must be called on the runtime.
-    pub(crate) fn start(stream: Arc<TcpStream>, limit: usize) -> Arc<Outbox> {
-        let outbox =
-            Arc::new(Outbox { stream, limit, state: Mutex::default(), wake: Notify::new() });
+    pub(crate) fn start(half: OwnedWriteHalf, limit: usize) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox { half, limit, state: Mutex::default(), wake: Notify::new() });
         tokio::spawn(outbox.clone().write_queue());
         outbox
     }
@@ -101,7 +100,7 @@ impl Outbox {
         if state.writing || !state.queue.is_empty() {
             return Ok(0);
         }
-        match self.stream.try_write(buffer) {
+        match self.half.try_write(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             result => result,
         }
@@ -134,7 +133,7 @@ impl Outbox {
         state.closed = true;
         state.failure = failure;
         // An error means that the connection is gone already.
-        let _ = socket2::SockRef::from(&*self.stream).shutdown(Shutdown::Both);
+        let _ = socket2::SockRef::from(self.half.as_ref()).shutdown(Shutdown::Both);
         self.wake.notify_one();
     }
 
@@ -179,11 +178,11 @@ impl Outbox {
     async fn write_all(&self, batch: &mut VecDeque<Bytes>) -> io::Result<()> {
         while !batch.is_empty() {
             let slices: Vec<_> = batch.iter().map(|buffer| IoSlice::new(buffer)).collect();
-            match self.stream.try_write_vectored(&slices) {
+            match self.half.try_write_vectored(&slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => advance(batch, written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stream.writable().await?;
+                    self.half.writable().await?;
                 }
                 Err(error) => return Err(error),
             }

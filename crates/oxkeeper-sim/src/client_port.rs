@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use oxkeeper_replica::{Client, Input};
+use oxkeeper_replica::{Client, Connection, Input};
 
 use crate::net::{ConnId, Message};
 use crate::server::Mail;
@@ -14,6 +14,13 @@ use crate::world::{Event, World};
 pub struct Accepted {
     client: Arc<Client>,
     input: Vec<u8>,
+}
+
+/// The world schedules the tasks itself.
+struct Scheduled;
+
+impl Connection for Scheduled {
+    fn wake(&self) {}
 }
 
 impl World<'_> {
@@ -27,7 +34,7 @@ impl World<'_> {
             Message::Opened => {
                 let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, node as u8));
                 let peer = SocketAddr::new(address, 1000);
-                let client = Arc::new(Client::new(id, peer, mono_ms, Box::new(|| {})));
+                let client = Arc::new(Client::new(id, peer, mono_ms, Arc::new(Scheduled)));
                 process.clients.insert(id, Accepted { client, input: Vec::new() });
             }
             Message::Bytes(bytes) => {

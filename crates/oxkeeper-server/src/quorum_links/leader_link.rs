@@ -149,12 +149,12 @@ async fn serve<S: SnapshotSink + Send + 'static>(
     };
     // A socket that refuses the option is about to fail anyway.
     let _ = stream.set_nodelay(true);
-    let stream = Arc::new(stream);
-    let outbox = slot.get_or_init(|| Outbox::start(stream.clone(), config.limits.queue)).clone();
+    let (read_half, write_half) = stream.into_split();
+    let outbox = slot.get_or_init(|| Outbox::start(write_half, config.limits.queue)).clone();
     let _end = CloseOnDrop(outbox.clone());
     info!("connected to the leader at {address}");
     events(LeaderEvent::Connected { address });
-    let mut reader = PacketReader::new(stream, config.limits.max_len);
+    let mut reader = PacketReader::new(read_half, config.limits.max_len);
     let reason = read(&mut reader, &outbox, new_sink, events).await;
     outbox.failure().unwrap_or(reason)
 }

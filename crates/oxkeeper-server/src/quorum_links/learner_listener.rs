@@ -10,6 +10,7 @@ use bytes::Bytes;
 use oxkeeper_proto::ensemble::HostPort;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use parking_lot::Mutex;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
@@ -231,14 +232,14 @@ fn admit(shared: &Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr
 async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
     // A socket that refuses the option is about to fail anyway.
     let _ = stream.set_nodelay(true);
-    let stream = Arc::new(stream);
-    let mut reader = PacketReader::new(stream.clone(), shared.config.limits.max_len);
+    let (read_half, write_half) = stream.into_split();
+    let mut reader = PacketReader::new(read_half, shared.config.limits.max_len);
     let limit = shared.config.first_packet_timeout;
     let first = match timeout(limit, introduction(&mut reader)).await {
         Ok(result) => result,
         Err(_) => Err(format!("silent for {limit:?}")),
     };
-    let Some(outbox) = shared.introduced(link, &first, &stream) else {
+    let Some(outbox) = shared.introduced(link, &first, write_half) else {
         if let Err(reason) = first {
             warn!("connection from {from} to the quorum port closed: {reason}");
         }
@@ -264,14 +265,14 @@ impl Shared {
         &self,
         link: LinkId,
         first: &Result<Vec<Packet>, String>,
-        stream: &Arc<TcpStream>,
+        write_half: OwnedWriteHalf,
     ) -> Option<Arc<Outbox>> {
         let mut links = self.links.lock();
         links.unknown.retain(|(id, _)| *id != link);
         if first.is_err() || links.closed || links.known.len() >= MAX_LINKS {
             return None;
         }
-        let outbox = Outbox::start(stream.clone(), self.config.limits.queue);
+        let outbox = Outbox::start(write_half, self.config.limits.queue);
         links.known.insert(link, outbox.clone());
         Some(outbox)
     }

@@ -1,14 +1,13 @@
 //! Reading: bytes from a connection, packets and snapshot streams out of them.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::snapshot::{BodyDecoder, Item, SNAP_SIGNATURE, SnapshotSink};
 use oxkeeper_proto::{DecodeError, Reader};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -23,7 +22,7 @@ const SLACK: usize = 1 << 20;
 
 /// The incoming side of one connection.
 pub(super) struct PacketReader {
-    stream: Arc<TcpStream>,
+    half: OwnedReadHalf,
     buf: BytesMut,
     max_len: usize,
     /// Nothing has been decoded yet.
@@ -31,8 +30,8 @@ pub(super) struct PacketReader {
 }
 
 impl PacketReader {
-    pub(super) fn new(stream: Arc<TcpStream>, max_len: usize) -> PacketReader {
-        PacketReader { stream, buf: BytesMut::new(), max_len, fresh: true }
+    pub(super) fn new(half: OwnedReadHalf, max_len: usize) -> PacketReader {
+        PacketReader { half, buf: BytesMut::new(), max_len, fresh: true }
     }
 
     /// Waits for more bytes; the error says why there are none.
@@ -46,14 +45,10 @@ impl PacketReader {
             return Err("a packet has no end".to_owned());
         }
         self.buf.reserve(room);
-        loop {
-            self.stream.readable().await.map_err(|error| error.to_string())?;
-            match self.stream.try_read_buf(&mut self.buf) {
-                Ok(0) => return Err("closed by the other side".to_owned()),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.to_string()),
-            }
+        match self.half.read_buf(&mut self.buf).await {
+            Ok(0) => Err("closed by the other side".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
