@@ -54,10 +54,13 @@ class Mixed(Ensemble):
     def assert_alike(self, clients):
         """Equal trees on all, equal digests in all logs, and no mismatch counted by any server."""
         self.wait_serving()
-        trees = [shown(clients, server) for server in self]
-        for server, tree in zip(self.servers[1:], trees[1:]):
-            assert not (found := differences(trees[0], tree)), f"{self[0]} and {server} differ: {found}"
         logged = [digests(server.data) for server in self]
+        ours = shown(clients, self.ours)
+        for server in self.partners:
+            if found := differences(ours, shown(clients, server)):
+                lost = lost_by_partner(server, logged[self.servers.index(server)], logged)
+                assert lost, f"{self.ours} and {server} differ: {found}"
+                print(f"{server} has lost {[hex(zxid) for zxid in lost]}: {found}")
         for other in logged[1:]:
             common = logged[0].keys() & other.keys()
             assert not [hex(zxid) for zxid in common if logged[0][zxid] != other[zxid]]
@@ -66,6 +69,18 @@ class Mixed(Ensemble):
                 continue  # after a restart it counts mismatches among servers of Apache alone
             for count in MISMATCHES.findall(four_letter_word(server.client_port, "mntr")):
                 assert count == "0", f"{server} counts {count} digest mismatches"
+
+
+def lost_by_partner(server, own, logged):
+    """Transactions that a server of 3.8.0 has lost from amid its own log, and all others have.
+
+    A follower of 3.8.0 applies what is committed before its own log has it, and keeps that tree when it loses
+    its leader. The next leader then sends what is behind; a kill takes what the log never got.
+    """
+    if server.kind != "apache-3.8.0":
+        return []
+    others = set.intersection(*(set(log) for log in logged if log is not own))
+    return sorted(zxid for zxid in others - own.keys() if min(own) < zxid < max(own))
 
 
 def write(server, root, count):
