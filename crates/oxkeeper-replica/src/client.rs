@@ -148,12 +148,8 @@ pub struct Client {
 pub trait Connection: Send + Sync {
     /// Makes the connection's task call [`Client::take_output`] and go on with its input.
     fn wake(&self);
-    /// The same where only output is to be written: what the socket takes at once need not wait for
-    /// the task.
-    fn write(&self, client: &Client) {
-        let _ = client;
-        self.wake();
-    }
+    /// Takes the client's output and writes what the socket takes at once. False: the task is needed.
+    fn write(&self, client: &Client) -> bool;
 }
 
 impl fmt::Debug for Client {
@@ -449,17 +445,18 @@ impl Client {
         self.connection.wake();
     }
 
-    /// As [`Self::wake`], but writes the output at once if that is all there is to do: it costs the
-    /// caller a system call, and spares the client the time until the task runs.
+    /// As [`Self::wake`], but writes the output at once and wakes the task only if more is to do: it
+    /// costs the caller a system call, and spares the client the time until the task runs.
     pub fn write(&self) {
+        let done = self.connection.write(self);
         let mut inner = self.inner.lock();
         inner.woken = false;
-        let task_is_needed = inner.paused || inner.phase == Phase::Closing;
+        // Looked at after the output was taken: the task may have paused for the very output that is
+        // written now, and then nobody else would wake it.
+        let held_back = inner.paused || inner.phase == Phase::Closing;
         drop(inner);
-        if task_is_needed {
+        if held_back || !done {
             self.connection.wake();
-        } else {
-            self.connection.write(self);
         }
     }
 
@@ -833,5 +830,75 @@ fn next_frame(buf: &[u8], max_buffer: usize) -> Result<Option<&[u8]>, i32> {
     match usize::try_from(len) {
         Ok(len) if len <= max_buffer => Ok(rest.get(..len)),
         _ => Err(len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::shared::Settings;
+
+    /// A socket that takes everything. While it does, the task looks at its input, and pauses.
+    struct Busy {
+        shared: Shared,
+        client: OnceLock<Arc<Client>>,
+        input: Vec<u8>,
+        wakes: AtomicUsize,
+    }
+
+    impl Connection for Busy {
+        fn wake(&self) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn write(&self, client: &Client) -> bool {
+            let task = self.client.get().unwrap();
+            let progress = task.on_input(&self.shared, &self.input, 0, &mut Vec::new());
+            assert_eq!(progress.paused, !self.input.is_empty());
+            client.take_output(&mut Vec::new());
+            true
+        }
+    }
+
+    fn wakes_after_a_write(input: Vec<u8>) -> usize {
+        let settings = Settings {
+            server: 1,
+            tick_ms: 2000,
+            min_session_timeout_ms: 4000,
+            max_session_timeout_ms: 40_000,
+            auth: Default::default(),
+            limits: Default::default(),
+        };
+        let busy = Arc::new(Busy {
+            shared: Shared::new(State::new(1), settings, 1),
+            client: OnceLock::new(),
+            input,
+            wakes: AtomicUsize::new(0),
+        });
+        busy.shared.set_serving(true);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = Arc::new(Client::new(1, peer, 0, busy.clone()));
+        assert!(busy.client.set(client.clone()).is_ok());
+        client.write();
+        busy.wakes.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_task_that_pauses_while_its_output_is_written_is_woken() {
+        let request = ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: 0,
+            timeout_ms: 10_000,
+            session: 0,
+            password: Some(&[0; 16]),
+            read_only: None,
+        };
+        let mut connect = Vec::new();
+        put_frame(&mut connect, |out| request.encode(out));
+        assert_eq!(wakes_after_a_write(connect), 1);
+        assert_eq!(wakes_after_a_write(Vec::new()), 0, "nothing is left for the task");
     }
 }

@@ -245,25 +245,17 @@ impl Connection for Socket {
         self.notify.notify_one();
     }
 
-    fn write(&self, client: &Client) {
-        // If the task is writing, it may have taken the output before this was added.
-        let done = match self.writer.try_lock() {
-            Some(mut writer) => writer.write(client).is_ok() && !writer.needs_task(),
+    fn write(&self, client: &Client) -> bool {
+        match self.writer.try_lock() {
+            // A slow client or a lost connection is for the task to deal with.
+            Some(mut writer) => writer.write(client).is_ok() && writer.output.is_empty(),
+            // The task is writing; it may have taken the output before this was added.
             None => false,
-        };
-        // A slow client or a lost connection is for the task to deal with.
-        if !done {
-            self.wake();
         }
     }
 }
 
 impl Writer {
-    /// Is something left to do?
-    fn needs_task(&self) -> bool {
-        self.closing || !self.output.is_empty()
-    }
-
     /// Writes as much of the client's output as the socket takes; says how many bytes that was.
     fn write(&mut self, client: &Client) -> io::Result<usize> {
         if self.output.is_empty() {

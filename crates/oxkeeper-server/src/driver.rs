@@ -217,6 +217,7 @@ impl Driver {
                 }
             }
         }
+        // Somebody waits for a reply; nobody for the COMMITs, as a rule.
         if self.calm.load(Ordering::Relaxed) && wakes.len() <= LITTLE {
             for client in wakes.drain(..) {
                 client.write();

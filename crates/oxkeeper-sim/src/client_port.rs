@@ -21,6 +21,9 @@ struct Scheduled;
 
 impl Connection for Scheduled {
     fn wake(&self) {}
+    fn write(&self, _: &Client) -> bool {
+        false
+    }
 }
 
 impl World<'_> {
