@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{bench, ensemble, ready, server_cmd, shell};
+use crate::pod::{control, gen_config, metrics, purge, ready, start};
+use crate::{bench, ensemble, links, server_cmd, shell};
 
 const AFTER_HELP: &str = "\
 Five minutes:
@@ -13,6 +14,13 @@ Five minutes:
   oxkeeper shell create /hello world   in another terminal
   oxkeeper shell get /hello
   oxkeeper bench --workload mixed      how fast is it?
+
+In a pod:
+  oxkeeper start --servers=3           writes zoo.cfg by the host name, runs the server
+  oxkeeper ready 2181                  does it serve?
+
+Under the names start-zookeeper, zookeeper-ready, zookeeper-metrics, zkServer.sh, zkCli.sh,
+zkCleanup.sh, zkGenConfig.sh, zkOk.sh and zkMetrics.sh this program does what those do.
 
 `oxkeeper <command> --help` shows more, with examples.";
 
@@ -39,18 +47,55 @@ enum Command {
     Shell(shell::ShellArgs),
     Bench(bench::BenchArgs),
     Ready(ready::ReadyArgs),
+    Metrics(metrics::MetricsArgs),
+    Start(StartArgs),
+    GenConfig(gen_config::GenConfigArgs),
+    Control(control::ControlArgs),
+    Purge(purge::PurgeArgs),
+    Cli(CliArgs),
     /// Show version and protocols
     Version,
 }
 
+/// Make the configuration of a pod and run its server (`start -h` shows the flags)
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+struct StartArgs {
+    /// Flags of start-zookeeper
+    #[arg(value_name = "--name=value …", allow_hyphen_values = true, trailing_var_arg = true)]
+    args: Vec<String>,
+}
+
+/// Work with znodes, with the options and the output of zkCli.sh
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+struct CliArgs {
+    /// Options and command of zkCli.sh
+    #[arg(value_name = "-option … command …", allow_hyphen_values = true, trailing_var_arg = true)]
+    args: Vec<String>,
+}
+
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if let Some(called) = words.next() {
+        let words: Vec<_> = words.collect();
+        if let Some(code) = links::run(&called, &words) {
+            return code;
+        }
+    }
     let result = match Cli::parse().command {
         Command::Server(args) => return server_cmd::run(args),
         Command::Shell(args) => return shell::run(args),
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Start(args) => return start_pod(&args.args),
+        Command::Control(args) => return control::run(args),
+        Command::Purge(args) => return purge::run(args),
+        Command::Cli(args) => return shell::zk_cli(args.args),
         Command::Ready(args) => ready::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
+        Command::GenConfig(_) => gen_config::run(),
         Command::Version => {
             print!("{}", version());
             Ok(())
@@ -59,6 +104,15 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
+    }
+}
+
+/// `oxkeeper start`, where `--help` helps as it does everywhere here; for `start-zookeeper` it is an
+/// unknown option.
+fn start_pod(words: &[String]) -> ExitCode {
+    match words {
+        [word] if word == "--help" => start::main(&["-h".to_owned()]),
+        words => start::main(words),
     }
 }
 

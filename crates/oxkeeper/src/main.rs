@@ -1,12 +1,14 @@
-//! The one binary: server, ensemble, shell, bench, ready, version.
+//! The one binary: server, ensemble, shell, bench, version, and the commands of a pod. Under the name
+//! of a script of the reference it is that script.
 
 mod bench;
 mod cli;
 mod ensemble;
 mod failure;
 mod four_letter;
+mod links;
+mod pod;
 mod port_owner;
-mod ready;
 mod server_cmd;
 mod servers;
 mod shell;

@@ -85,6 +85,11 @@ pub fn run(args: ShellArgs) -> ExitCode {
     code.into()
 }
 
+/// `zkCli.sh` with these words.
+pub fn zk_cli(words: Vec<String>) -> ExitCode {
+    run(ShellArgs { args: words })
+}
+
 /// Splits the arguments into settings and the words of a command.
 fn options(args: Vec<String>) -> Result<(Settings, Vec<String>), String> {
     let mut settings = Settings {
