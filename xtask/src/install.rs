@@ -1,8 +1,8 @@
 //! Installs what the black-box tests need, by package name, and only what is missing.
 //!
-//! From Debian: `zookeeper` (the 3.8.0 server and `zkCli.sh`; it brings a JRE), Maven, Python with venv. From PyPI, into
-//! `compat/.cache/venv`: kazoo and pytest. From Maven Central, into `compat/.cache/zookeeper-3.9.5`: Apache ZooKeeper
-//! 3.9.5 with what it needs at run time (`compat/apache/pom.xml`).
+//! From Debian: `zookeeper` (the 3.8.0 server and `zkCli.sh`; it brings a JRE), Maven, Python with venv, runc and
+//! iproute2 for containers. From PyPI, into `compat/.cache/venv`: kazoo and pytest. From Maven Central, into
+//! `compat/.cache/zookeeper-3.9.5`: Apache ZooKeeper 3.9.5 with what it needs at run time (`compat/apache/pom.xml`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,15 @@ use std::process::Command;
 use crate::tools::{self, Failure, Outcome, command, compat_cache, on_path, output, root};
 
 /// A file that exists when a Debian package is installed.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 8] = [
     ("zookeeper", "/usr/share/zookeeper/bin/zkCli.sh"),
     ("libzookeeper-java", "/usr/share/java/zookeeper.jar"),
     ("default-jre-headless", "/usr/bin/java"),
     ("maven", "/usr/bin/mvn"),
     ("python3", "/usr/bin/python3"),
     ("python3-venv", "/usr/share/doc/python3-venv"),
+    ("runc", "/usr/sbin/runc"),
+    ("iproute2", "/usr/share/doc/iproute2"),
 ];
 
 /// The chore: installs whatever is missing.
@@ -59,7 +61,7 @@ fn debian() -> Outcome {
 }
 
 /// The command as root: by sudo if we are not root.
-fn as_root(words: &[&str]) -> Outcome<Command> {
+pub fn as_root(words: &[&str]) -> Outcome<Command> {
     let is_root = output(&mut command("id", &["-u"]))?.trim() == "0";
     if is_root {
         return Ok(command(words[0], &words[1..]));

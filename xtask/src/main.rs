@@ -2,6 +2,7 @@
 
 mod compare;
 mod fuzz;
+mod image;
 mod install;
 mod loc;
 mod sim;
@@ -35,6 +36,8 @@ enum Chore {
     Fuzz(fuzz::FuzzArgs),
     /// Measure Apache ZooKeeper 3.9.5 and Oxkeeper side by side and write docs/performance.md
     Compare(compare::CompareArgs),
+    /// Build a container image, without an engine: `cargo xtask image tutorial`
+    Image(image::ImageArgs),
     /// Lines of code by crate, tests by level
     Loc,
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Sim(args) => sim::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Compare(args) => compare::run(&args),
+        Chore::Image(args) => image::run(&args),
         Chore::Loc => loc::run(),
     };
     report(outcome)

@@ -54,7 +54,8 @@ impl Stages {
         }
     }
 
-    fn wanted(&self, name: &str) -> bool {
+    /// Whether a stage of this name is to run.
+    pub fn wanted(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::stages::Stages;
 use crate::tools::{Outcome, cargo, command, on_path, oxkeeper, root};
-use crate::{install, sim};
+use crate::{image, install, sim};
 
 /// Seeds of a run: enough to notice, few enough to wait for.
 const SIM_SEEDS: &str = "0..200";
@@ -14,7 +14,8 @@ const DIFFERENTIAL_SEEDS: &str = "0..5";
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Run only these stages: install, fmt, clippy, deny, test, build, sim, blackbox, traps, differential
+    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, pod, blackbox, traps,
+    /// differential
     stages: Vec<String>,
     /// Rounds of the fault campaigns; 50 is the full campaign
     #[arg(long, default_value_t = 3)]
@@ -41,6 +42,7 @@ pub fn run(args: &TestArgs) -> Outcome {
     }
     stages.run("test", || run_cargo(&["test", "-q", "--workspace"]));
     let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "-p", "oxkeeper"]));
+    let imaged = stages.run("image", image::run_both);
     let simulator = root().join("crates/oxkeeper-sim/src");
     if simulator.join("main.rs").exists() || simulator.join("bin").exists() {
         let seeds = ["--seeds".to_owned(), SIM_SEEDS.to_owned()];
@@ -49,6 +51,11 @@ pub fn run(args: &TestArgs) -> Outcome {
         stages.skip("sim", "the simulator has no binary yet");
     }
     let installed = stages.run("install", install::run);
+    if imaged && installed {
+        pods(&mut stages);
+    } else {
+        stages.skip("pod", "needs `image` and `install`");
+    }
     if built && installed {
         black_box(&mut stages, args);
     } else {
@@ -73,6 +80,28 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
         }
         Ok(())
     });
+}
+
+/// The images in containers, where the machine permits them.
+fn pods(stages: &mut Stages) {
+    if !stages.wanted("pod") {
+        return;
+    }
+    let mut trial = command(install::python(), &["compat/pod/pods.py"]);
+    match trial.output() {
+        Ok(trial) if !trial.status.success() => {
+            let reason = String::from_utf8_lossy(&trial.stderr).trim().to_owned();
+            eprintln!("\n=== pod: SKIPPED: {reason}");
+            stages.skip("pod", reason);
+        }
+        _ => {
+            stages.run("pod", || {
+                let words = ["-m", "pytest", "-q", "compat/pod"];
+                let mut pytest = command(install::python(), &words);
+                crate::tools::run(pytest.env("OXKEEPER_IMAGES", image::images()))
+            });
+        }
+    }
 }
 
 /// pytest over a folder, against the release build.
