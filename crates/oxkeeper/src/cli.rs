@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{bench, ensemble, ready, server_cmd, shell};
+use crate::{bench, ensemble, journal, ready, server_cmd, shell};
 
 const AFTER_HELP: &str = "\
 Five minutes:
@@ -39,6 +39,7 @@ enum Command {
     Shell(shell::ShellArgs),
     Bench(bench::BenchArgs),
     Ready(ready::ReadyArgs),
+    Journal(journal::JournalArgs),
     /// Show version and protocols
     Version,
 }
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Ready(args) => ready::run(&args),
+        Command::Journal(args) => journal::run(args),
         Command::Version => {
             print!("{}", version());
             Ok(())
