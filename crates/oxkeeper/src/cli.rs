@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::pod::{control, gen_config, metrics, purge, ready, start};
-use crate::{bench, ensemble, links, server_cmd, shell};
+use crate::{bench, ensemble, journal, links, server_cmd, shell};
 
 const AFTER_HELP: &str = "\
 Five minutes:
@@ -53,6 +53,7 @@ enum Command {
     Control(control::ControlArgs),
     Purge(purge::PurgeArgs),
     Cli(CliArgs),
+    Journal(journal::JournalArgs),
     /// Show version and protocols
     Version,
 }
@@ -96,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Ready(args) => ready::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::GenConfig(_) => gen_config::run(),
+        Command::Journal(args) => journal::run(args),
         Command::Version => {
             print!("{}", version());
             Ok(())

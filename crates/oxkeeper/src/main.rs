@@ -1,11 +1,12 @@
-//! The one binary: server, ensemble, shell, bench, version, and the commands of a pod. Under the name
-//! of a script of the reference it is that script.
+//! The one binary: server, ensemble, shell, bench, journal, version, and the commands of a pod. Under the
+//! name of a script of the reference it is that script.
 
 mod bench;
 mod cli;
 mod ensemble;
 mod failure;
 mod four_letter;
+mod journal;
 mod links;
 mod pod;
 mod port_owner;

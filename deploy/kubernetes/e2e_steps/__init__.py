@@ -1,0 +1,1 @@
+"""Steps of the end-to-end test, and what they stand on. Standard library and kubectl only."""
