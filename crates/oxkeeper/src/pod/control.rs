@@ -263,10 +263,10 @@ impl Control {
             println!("no zookeeper to stop (could not find file {})", pid_file.display());
             return ExitCode::SUCCESS;
         }
-        if let Some(pid) = read_pid(&pid_file) {
-            if let Err(error) = kill_process(pid, Signal::TERM) {
-                eprintln!("process {}: {error}", pid.as_raw_nonzero());
-            }
+        if let Some(pid) = read_pid(&pid_file)
+            && let Err(error) = kill_process(pid, Signal::TERM)
+        {
+            eprintln!("process {}: {error}", pid.as_raw_nonzero());
         }
         if let Err(error) = fs::remove_file(&pid_file) {
             eprintln!("{}: {error}", pid_file.display());
