@@ -14,7 +14,7 @@ const DIFFERENTIAL_SEEDS: &str = "0..5";
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, pod, blackbox, traps,
+    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, pod, blackbox, traps, zkcli,
     /// differential
     stages: Vec<String>,
     /// Rounds of the fault campaigns; 50 is the full campaign
@@ -59,7 +59,7 @@ pub fn run(args: &TestArgs) -> Outcome {
     if built && installed {
         black_box(&mut stages, args);
     } else {
-        for name in ["blackbox", "traps", "differential"] {
+        for name in ["blackbox", "traps", "zkcli", "differential"] {
             stages.skip(name, "needs `build` and `install`");
         }
     }
@@ -71,6 +71,10 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
         crate::tools::run(pytest("compat/blackbox", args).env("ROUNDS", args.rounds.to_string()))
     });
     stages.run("traps", || crate::tools::run(&mut pytest("compat/traps", args)));
+    stages.run("zkcli", || {
+        let mut pytest = command(install::python(), &["-m", "pytest", "-q", "compat/zkcli"]);
+        crate::tools::run(pytest.env("OXKEEPER_BIN", oxkeeper()))
+    });
     stages.run("differential", || {
         for words in [["--scenario", "all"], ["--seeds", DIFFERENTIAL_SEEDS]] {
             // A difference is shown as it was met; making it small takes minutes and is for the desk.

@@ -9,6 +9,7 @@ mod spec;
 mod terminal;
 mod text;
 mod watches;
+mod zkcli;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -64,6 +65,10 @@ pub fn run(args: ShellArgs) -> ExitCode {
             return 2.into();
         }
     };
+    start(settings, &command)
+}
+
+fn start(settings: Settings, command: &[String]) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = match runtime {
@@ -74,7 +79,7 @@ pub fn run(args: ShellArgs) -> ExitCode {
         }
     };
     let code = if !command.is_empty() {
-        single(&runtime, settings, &command)
+        single(&runtime, settings, command)
     } else if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         converse(&runtime, settings)
     } else {
@@ -85,9 +90,25 @@ pub fn run(args: ShellArgs) -> ExitCode {
     code.into()
 }
 
-/// `zkCli.sh` with these words.
+/// `zkCli.sh`: exactly as scripts call the reference's. At a terminal, without a command, it is the pleasant shell.
 pub fn zk_cli(words: Vec<String>) -> ExitCode {
-    run(ShellArgs { args: words })
+    let (call, request_timeout) = match zkcli::prepare(words) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
+    let typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if !call.command.is_empty() || !typed {
+        return zkcli::run(call, request_timeout);
+    }
+    let settings = Settings {
+        server: call.server,
+        timeout: call.timeout,
+        read_only: call.read_only,
+        wait: call.wait,
+        detached: false,
+        auths: Vec::new(),
+    };
+    start(settings, &[])
 }
 
 /// Splits the arguments into settings and the words of a command.
