@@ -138,6 +138,8 @@ pub struct Shared {
     generation: AtomicU64,
     /// Are clients served? False without a quorum.
     serving: AtomicBool,
+    /// The process ends: nobody is served again.
+    ending: AtomicBool,
     /// Requests taken from clients and not answered yet.
     outstanding: AtomicI64,
     /// Bytes of large requests in flight.
@@ -157,6 +159,7 @@ impl Shared {
             stats,
             generation: AtomicU64::new(0),
             serving: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             outstanding: AtomicI64::new(0),
             large_bytes: AtomicI64::new(0),
         }
@@ -164,7 +167,12 @@ impl Shared {
 
     /// Are clients served?
     pub fn serving(&self) -> bool {
-        self.serving.load(Ordering::Acquire)
+        self.serving.load(Ordering::Acquire) && !self.ending.load(Ordering::Acquire)
+    }
+
+    /// From now on no new client is served, whatever the replica is about to say.
+    pub fn shut_down(&self) {
+        self.ending.store(true, Ordering::Release);
     }
 
     /// Which state this is: a walk over the tree must not go on in another one. Stable while the state

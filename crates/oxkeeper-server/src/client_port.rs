@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use oxkeeper_proto::SessionId;
 use oxkeeper_replica::{Client, Connection, Input, Shared};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
 use crate::driver::Event;
+use crate::logging::connection_line;
 use crate::mailbox::Mailbox;
 
 /// Bytes of input buffered beyond an incomplete frame.
@@ -30,6 +32,9 @@ const READ_CHUNK: usize = 16 * 1024;
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Grid on which idle connections are looked for (`docs/spec/client-protocol.md` 2.3).
 const REAP_GRID: Duration = Duration::from_secs(10);
+
+/// A client that cannot get in tries again and again; it is told of this often.
+const REFUSALS_TOLD_EVERY_MS: u64 = 10_000;
 
 /// Limits of the listener.
 #[derive(Clone, Debug)]
@@ -49,7 +54,7 @@ pub trait Words: Send + Sync + 'static {
     /// How many bytes behind the word belong to it, if `word` is one.
     fn extra(&self, word: [u8; 4]) -> Option<usize>;
     /// The text to send before closing.
-    fn answer(&self, word: [u8; 4], extra: &[u8], port: &ClientPort) -> Vec<u8>;
+    fn answer(&self, word: [u8; 4], extra: &[u8], peer: SocketAddr, port: &ClientPort) -> Vec<u8>;
 }
 
 /// The open connections of the client port.
@@ -63,6 +68,8 @@ pub struct ClientPort {
     words: Arc<dyn Words>,
     next_id: AtomicU64,
     connections: Mutex<Connections>,
+    /// Monotonic ms from which a refusal is told again.
+    refusals_told_ms: AtomicU64,
 }
 
 #[derive(Default)]
@@ -94,6 +101,7 @@ impl ClientPort {
             words,
             next_id: AtomicU64::new(1),
             connections: Mutex::default(),
+            refusals_told_ms: AtomicU64::new(0),
         })
     }
 
@@ -133,10 +141,11 @@ impl ClientPort {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let socket = Arc::new(Socket::default());
         let client = Arc::new(Client::new(id, peer, self.clock.mono_ms(), socket.clone()));
-        if let Err(reason) = self.register(&client) {
-            tracing::warn!(%peer, reason, "connection refused");
+        if let Err(limit) = self.register(&client) {
+            self.refused(peer.ip(), limit);
             return;
         }
+        connection_line!("Accepted socket connection from /{peer}");
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "no TCP_NODELAY");
         }
@@ -160,20 +169,32 @@ impl ClientPort {
             // The replica may hold the client for longer; the descriptor goes now.
             drop(task);
             *socket.writer.lock() = Writer::default();
-            tracing::debug!(%peer, session = format_args!("{:#x}", client.session()), reason,
-                "connection closed");
+            closed(peer, client.session(), &reason);
             self.unregister(&client);
         });
     }
 
-    fn register(&self, client: &Arc<Client>) -> Result<(), &'static str> {
+    /// Tells of a connection that is one too many; some of them, if there are many.
+    fn refused(&self, from: IpAddr, limit: usize) {
+        let now_ms = self.clock.mono_ms();
+        let due_ms = self.refusals_told_ms.load(Ordering::Relaxed);
+        if due_ms <= now_ms {
+            self.refusals_told_ms.store(now_ms + REFUSALS_TOLD_EVERY_MS, Ordering::Relaxed);
+            tracing::warn!("Too many connections from /{from} - max is {limit}");
+        } else {
+            tracing::debug!("Too many connections from /{from} - max is {limit}");
+        }
+    }
+
+    /// The error is the limit that is reached.
+    fn register(&self, client: &Arc<Client>) -> Result<(), usize> {
         let mut connections = self.connections.lock();
         if 0 < self.limits.total && self.limits.total <= connections.clients.len() {
-            return Err("maxCnxns reached");
+            return Err(self.limits.total);
         }
         let here = connections.per_address.entry(client.peer.ip()).or_default();
         if 0 < self.limits.per_address && self.limits.per_address <= *here {
-            return Err("maxClientCnxns reached for this address");
+            return Err(self.limits.per_address);
         }
         *here += 1;
         connections.clients.insert(client.id, client.clone());
@@ -219,6 +240,39 @@ impl ClientPort {
         }
     }
 }
+
+/// Why a connection ended: the client went away without a word.
+const END_OF_INPUT: &str = "closed by the client";
+
+/// Why a connection ended: this side wanted it.
+const CLOSED_HERE: &str = "closed by the server";
+
+/// Tells of the end of a connection.
+fn closed(peer: SocketAddr, session: SessionId, reason: &str) {
+    match reason {
+        // A look at the port, as load balancers and probes do, is no news.
+        END_OF_INPUT if session == 0 => {}
+        END_OF_INPUT => tracing::info!(
+            "Unable to read additional data from client, it probably closed the socket: address = \
+             /{peer}, session = {session:#x}"
+        ),
+        WORD_ANSWERED | CLOSED_HERE => {}
+        _ => tracing::warn!(
+            "Exception causing close of session {session:#x} from client /{peer}: {reason}"
+        ),
+    }
+    match session {
+        0 => connection_line!(
+            "Closed socket connection for client /{peer} (no session established for client)"
+        ),
+        _ => connection_line!(
+            "Closed socket connection for client /{peer} which had sessionid {session:#x}"
+        ),
+    }
+}
+
+/// Why a connection ended: that was all there was to do.
+const WORD_ANSWERED: &str = "four-letter word answered";
 
 /// What the connection's task and the replica share of a socket.
 #[derive(Default)]
@@ -300,7 +354,7 @@ impl Task<'_> {
     async fn run(&mut self) -> String {
         match self.four_letter_word().await {
             Ok(false) => {}
-            Ok(true) => return "four-letter word answered".to_owned(),
+            Ok(true) => return WORD_ANSWERED.to_owned(),
             Err(reason) => return reason,
         }
         loop {
@@ -338,7 +392,7 @@ impl Task<'_> {
             biased;
             () = self.socket.notify.notified() => Ok(()),
             read = self.read_half.read_buf(&mut self.input), if !paused => match read {
-                Ok(0) => Err("closed by the client".to_owned()),
+                Ok(0) => Err(END_OF_INPUT.to_owned()),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.to_string()),
             },
@@ -356,7 +410,7 @@ impl Task<'_> {
                 written += writer.write(self.client).map_err(|error| error.to_string())?;
                 if writer.output.is_empty() {
                     if writer.closing {
-                        return Err("closed by the server".to_owned());
+                        return Err(CLOSED_HERE.to_owned());
                     }
                     break;
                 }
@@ -403,7 +457,12 @@ impl Task<'_> {
                 None => return Ok(false),
                 Some(extra) if self.input.len() < 4 + extra => needed = 4 + extra,
                 Some(extra) => {
-                    let answer = self.port.words.answer(word, &self.input[4..4 + extra], self.port);
+                    let answer = self.port.words.answer(
+                        word,
+                        &self.input[4..4 + extra],
+                        self.client.peer,
+                        self.port,
+                    );
                     let half = self.socket.writer.lock().half.take();
                     let mut half = half.expect("nobody else takes it");
                     let reply = async {

@@ -233,8 +233,8 @@ impl LogThread {
         if self.settings.slow_sync < synced.took {
             self.stats.slow_syncs.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
-                "fsync-ing the write ahead log took {}ms which will adversely effect operation \
-                 latency. File size is {} bytes. See the ZooKeeper troubleshooting guide",
+                "fsync-ing the write ahead log in log took {}ms which will adversely effect \
+                 operation latency.File size is {} bytes. See the ZooKeeper troubleshooting guide",
                 synced.took.as_millis(),
                 self.log.file_len()
             );
@@ -347,7 +347,12 @@ impl LogThread {
 
 /// Ends the process: its disk can no longer be trusted.
 pub fn fatal(error: &StorageError) -> ! {
-    tracing::error!("Severe unrecoverable error, exiting: {error}");
-    eprintln!("Severe unrecoverable error, exiting: {error}");
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("disk");
+    let text = format!("Severe unrecoverable error, from thread : {thread}: {error}");
+    crate::termination::report(&text);
+    tracing::error!("Severe unrecoverable error, exiting");
+    tracing::error!("{text}");
+    tracing::error!("Exiting JVM with code {}", error.exit_code());
     std::process::exit(error.exit_code())
 }

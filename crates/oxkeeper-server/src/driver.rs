@@ -141,7 +141,8 @@ pub(crate) struct ExitOnPanic;
 impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a broken invariant; exiting");
+            crate::termination::report_panic();
+            tracing::error!("Exiting JVM with code 1");
             std::process::exit(1);
         }
     }

@@ -8,6 +8,12 @@
 //! ensemble that starts at once finds together at once. A peer whose id is larger is only knocked at:
 //! it calls back.
 //!
+//! A peer may vanish without a word (its machine is gone): connecting is limited by `cnxTimeout`, names
+//! included, an inbound introduction by `syncLimit` ticks, and so is the time that bytes may stay
+//! unacknowledged on a connection (TCP_USER_TIMEOUT); then it is down, and opened anew on the next
+//! message. Whether a peer that says nothing is alive is of no matter here: the election's own
+//! timeouts decide.
+//!
 //! Source: `docs/spec/quorum-protocol.md` 5.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +33,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::listen::{self, BindError};
+use crate::logging::election;
 use crate::names;
 
 mod handshake;
@@ -38,6 +45,10 @@ use link::Link;
 
 /// Pause between two attempts to open the election port.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two attempts to reach a peer that a message waits for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A peer that cannot be reached is told of this often.
+const UNREACHABLE_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Inbound connections that have not said who they are; beyond this the oldest is closed. A peer
 /// speaks as soon as it has connected, so silent connections cannot keep it out.
 const MAX_HANDSHAKES: usize = 64;
@@ -138,6 +149,7 @@ impl ElectionLinks {
     /// Puts a notification into the slot of `to`, in place of one not yet sent. Connects if there
     /// is no connection. A message to oneself comes back as an event.
     pub fn send(&self, to: ServerId, notification: Notification) {
+        election::sent(self.me, &notification);
         if to == self.me {
             (self.events)(ElectionEvent::Notified { from: to, notification });
             return;
@@ -262,6 +274,8 @@ struct Peer {
     waiting: Option<Instant>,
     /// Attempts that failed or only knocked since the last connection or new message.
     failures: u32,
+    /// When it was last told that it cannot be reached, since it could be.
+    told: Option<Instant>,
     /// Addresses it announced on its last knock.
     announced: Vec<HostPort>,
     link: Option<Link>,
@@ -274,10 +288,26 @@ impl Peer {
             slot: watch::Sender::new(None),
             waiting: None,
             failures: 0,
+            told: None,
             announced: Vec::new(),
             link: None,
             attempt: None,
         }
+    }
+}
+
+impl Peer {
+    /// Tells that an attempt has failed, now and then: while a member is away there are many.
+    fn tell_unreachable(&mut self, id: ServerId, ensemble: &EnsembleConfig, error: &io::Error) {
+        let configured = ensemble.servers.get(&id).into_iter();
+        let address = configured.flat_map(|spec| spec.election_addresses()).next();
+        let address = address.map_or("unknown".to_owned(), |address| address.to_string());
+        let text = format!("Cannot open channel to {id} at election address {address}: {error}");
+        if self.told.is_some_and(|told| told.elapsed() < UNREACHABLE_TOLD_EVERY) {
+            return debug!("{text}");
+        }
+        self.told = Some(Instant::now());
+        warn!("{text}");
     }
 }
 
@@ -287,7 +317,7 @@ fn retry_pause(waited: Duration, failures: u32, knocked: bool) -> Duration {
     let pause = match waited.as_secs() {
         0..3 => quick,
         3..60 => Duration::from_millis(500),
-        _ => Duration::from_secs(2),
+        _ => LONGEST_PAUSE,
     };
     // Knocking again makes the peer drop the call it is making: give it time.
     if knocked { pause.max(Duration::from_secs(1)) } else { pause }
@@ -435,6 +465,7 @@ impl Actor {
     }
 
     fn attempted(&mut self, id: ServerId, result: io::Result<Outcome>) {
+        let config = self.config.clone();
         let peer = self.peer(id);
         peer.attempt = None;
         if peer.link.is_some() {
@@ -445,7 +476,7 @@ impl Actor {
             Ok(Outcome::Linked(stream)) => return self.install(id, stream, Vec::new()),
             Ok(Outcome::Knocked) => true,
             Err(error) => {
-                debug!("cannot connect to the election port of server {id}: {error}");
+                peer.tell_unreachable(id, &config.ensemble, &error);
                 false
             }
         };
@@ -521,6 +552,7 @@ impl Actor {
         }
         peer.waiting = None;
         peer.failures = 0;
+        peer.told = None;
         let lost = move |reason| {
             let _ = mailbox.send(Command::Lost { peer: id, generation, reason });
         };

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | zoo.cfg and process properties |
 //! | [`server`] | start-up, signals, shutdown |
+//! | `logging`, [`termination`] | log lines, the last word |
 //! | [`client_port`], [`words`], [`view`] | clients, four-letter words |
 //! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
 //! | [`driver`] | the replica thread |
@@ -17,16 +18,20 @@ pub mod driver;
 pub mod election_links;
 pub mod listen;
 pub mod loading;
+mod logging;
 pub mod mailbox;
 pub mod names;
 mod outbox;
 pub mod peers;
 pub mod quorum_links;
 pub mod server;
+mod signals;
 pub mod snapshots;
+pub mod termination;
 pub mod view;
 pub mod words;
 
+pub use logging::LogFormat;
 pub use server::main;
 
 /// A random number from the operating system, for thresholds and seeds.

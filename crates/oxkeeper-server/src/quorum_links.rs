@@ -5,6 +5,12 @@
 //! a callback, which must not block; both write without blocking the caller. The end of a link is
 //! reported once, at once, with its reason, unless this side asked for it.
 //!
+//! A partner that vanishes without a word is found out by ticks, not by TCP: connecting is limited by
+//! `connectToLearnerMasterLimit` (or `initLimit`) ticks, a connection's first packet by `initLimit`
+//! ticks; from then on the protocol itself counts (`oxkeeper_zab`: `initLimit` ticks up to UPTODATE,
+//! `syncLimit` ticks without a packet afterwards, on both sides) and closes the link, which shuts the
+//! socket down whatever waits in it.
+//!
 //! Source: `docs/spec/quorum-protocol.md` 8, 9, 10.6.
 
 use std::time::Duration;

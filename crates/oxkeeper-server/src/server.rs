@@ -1,5 +1,6 @@
 //! A server from its command line to its exit code.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use oxkeeper_state::{Options, OwnerRules};
 use oxkeeper_storage::{EpochFiles, LoadOptions, LogOptions, RealDisk, StorageError};
 use oxkeeper_zab::History;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::client_port::{ClientPort, Limits};
 use crate::clock::Clock;
@@ -20,13 +21,16 @@ use crate::config::{
     Compression, Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning,
 };
 use crate::disk::{DiskSettings, DiskStats, DiskThread};
-use crate::driver::{self, Context, Driver, Event, PeerConfig};
+use crate::driver::{self, Context, Driver, Event, ExitOnPanic, PeerConfig};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
 use crate::listen::{self, BindError};
 use crate::loading::{LoadSettings, LoadedState, load_state};
+use crate::logging::{self, LogFormat};
 use crate::mailbox::Mailbox;
 use crate::peers::Peers;
+use crate::signals::{Dump, Signals};
 use crate::snapshots::{self, SnapshotSettings};
+use crate::termination;
 use crate::view::Inspector;
 
 /// Why a server did not start.
@@ -55,47 +59,62 @@ impl StartError {
     }
 }
 
-/// How long a shutdown may take before the process simply ends.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// Pause after each 256 KiB of a periodic snapshot.
 const SNAPSHOT_PACE: Duration = Duration::from_millis(2);
 
 /// Runs `oxkeeper server` with these arguments until a signal ends it. Returns the exit code
 /// (`docs/spec/operations.md` 9.1).
-pub fn main(args: Vec<String>) -> i32 {
-    start_log();
-    match run(args) {
-        Ok(code) => code,
-        Err(error) => {
-            let code = error.exit_code();
-            if code == 2 {
-                eprintln!("Invalid config, exiting abnormally");
-            }
-            eprintln!("{error}");
-            tracing::error!("{error}");
-            tracing::error!("Exiting with code {code}");
-            code
-        }
+pub fn main(args: Vec<String>, format: LogFormat) -> i32 {
+    // First of all: what is read from here on may hang.
+    let signals = Signals::take_over().map_err(StartError::from);
+    let invocation = Invocation::parse(&args);
+    logging::start(format, invocation.as_ref().ok());
+    termination::watch_panics();
+    let _guard = ExitOnPanic;
+    let run = || run(&invocation?, &signals?);
+    let code = run().unwrap_or_else(|error| failed(&error));
+    match code {
+        0 => tracing::info!("Exiting JVM with code 0"),
+        code => tracing::error!("Exiting JVM with code {code}"),
     }
+    logging::flush();
+    code
 }
 
-/// Logs go to stdout, one line each; `RUST_LOG` selects more or less than INFO.
-fn start_log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // An error means that a log is there already (a test's).
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
+/// Says why the server did not start, to everybody who may be listening.
+fn failed(error: &StartError) -> i32 {
+    let code = error.exit_code();
+    termination::report(&error.to_string());
+    let text = match code {
+        2 => Some("Invalid config, exiting abnormally"),
+        3 => Some("Unable to access datadir, exiting abnormally"),
+        _ => None,
+    };
+    match text {
+        Some(text) => tracing::error!("{text}: {error}"),
+        None => tracing::error!("{error}"),
+    }
+    // Beside the log, for whoever typed the command.
+    let said = text.map_or(String::new(), |text| format!("{text}\n"));
+    let _ = write!(std::io::stderr(), "{said}{error}\n");
+    code
 }
 
-fn run(args: Vec<String>) -> Result<i32, StartError> {
-    let invocation = Invocation::parse(&args)?;
-    let (config, warnings) = ServerConfig::load(&invocation)?;
+fn run(invocation: &Invocation, signals: &Signals) -> Result<i32, StartError> {
+    let (config, warnings) = ServerConfig::load(invocation)?;
     report(&config, &warnings);
     raise_descriptor_limit();
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("net").build()?;
+    let result = run_on(&runtime, config, signals);
+    // Nothing that hangs on the runtime may keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<i32, StartError> {
     config.data.prepare()?;
     let disk = RealDisk::open(&config.data.data_dir, &config.data.log_dir, config.data.create)?;
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("net").build()?;
-    let inside = runtime.enter();
+    let _inside = runtime.enter();
     // Known before the data is read: a busy port needs no patience.
     let listeners = match &config.client {
         Some(address) => listen::bind(address, config.client_backlog, "client port")?,
@@ -114,16 +133,17 @@ fn run(args: Vec<String>) -> Result<i32, StartError> {
         "database loaded in {} ms",
         clock.mono_ms()
     );
-    let server = Server::start(&runtime, config, disk, settings, loaded, clock)?;
-    server.accept(&runtime, listeners)?;
-    let code = runtime.block_on(wait_for_signal(server.port.clone()))?;
-    server.stop(code);
-    drop(inside);
-    runtime.shutdown_background();
+    let server = Server::start(runtime, config, disk, settings, loaded, clock)?;
+    let accepting = server.accept(runtime, listeners);
+    let code = signals.wait(server.dump());
+    server.stop(accepting);
     Ok(code)
 }
 
 fn report(config: &ServerConfig, warnings: &[Warning]) {
+    if let Some(quorum) = &config.quorum {
+        logging::set_my_id(quorum.me);
+    }
     if let Some(file) = &config.file {
         tracing::info!("Reading configuration from: {}", file.display());
     }
@@ -134,8 +154,16 @@ fn report(config: &ServerConfig, warnings: &[Warning]) {
             Level::Error => tracing::error!("{}", warning.text),
         }
     }
-    if let Some(quorum) = &config.quorum {
-        tracing::info!("Starting quorum peer, myid={}", quorum.me);
+    tracing::info!("tickTime set to {} ms", config.tick_ms);
+    tracing::info!("minSessionTimeout set to {} ms", config.min_session_timeout_ms);
+    tracing::info!("maxSessionTimeout set to {} ms", config.max_session_timeout_ms);
+    if let Some(client) = &config.client {
+        tracing::info!("clientPortAddress is {client}");
+    }
+    tracing::info!("autopurge.snapRetainCount set to {}", config.storage.purge_retain);
+    match &config.quorum {
+        Some(quorum) => tracing::info!("Starting quorum peer, myid={}", quorum.me),
+        None => tracing::info!("Starting server"),
     }
 }
 
@@ -146,27 +174,6 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-/// Waits for a signal that ends the server; QUIT only writes a state dump.
-async fn wait_for_signal(port: Arc<ClientPort>) -> std::io::Result<i32> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut quit = signal(SignalKind::quit())?;
-    loop {
-        return Ok(tokio::select! {
-            _ = terminate.recv() => 143,
-            _ = interrupt.recv() => 130,
-            _ = hangup.recv() => 129,
-            _ = quit.recv() => {
-                let state = port.shared.state.read();
-                println!("znodes {} zxid {} clients {} serving {}", state.tree.len(),
-                    state.last_zxid(), port.len(), port.shared.serving());
-                continue;
-            }
-        });
     }
 }
 
@@ -244,28 +251,43 @@ impl Server {
         Ok(Server { port, mailbox, driver })
     }
 
+    /// Opens the client port; the tasks that end with it are returned.
     fn accept(
         &self,
         runtime: &Runtime,
         listeners: Vec<tokio::net::TcpListener>,
-    ) -> Result<(), StartError> {
-        for listener in listeners {
+    ) -> Vec<JoinHandle<()>> {
+        runtime.spawn(self.port.clone().reap_idle());
+        let accept = |listener: tokio::net::TcpListener| {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("binding to port {address}");
             }
-            runtime.spawn(self.port.clone().accept(listener));
-        }
-        runtime.spawn(self.port.clone().reap_idle());
-        Ok(())
+            runtime.spawn(self.port.clone().accept(listener))
+        };
+        listeners.into_iter().map(accept).collect()
     }
 
-    /// Finishes queued log writes, closes connections without closing sessions. Bounded.
-    fn stop(self, code: i32) {
-        tracing::info!("stopping");
-        std::thread::spawn(move || {
-            std::thread::sleep(SHUTDOWN_LIMIT);
-            std::process::exit(code);
-        });
+    /// What QUIT prints.
+    fn dump(&self) -> Dump {
+        let port = self.port.clone();
+        Arc::new(move || {
+            let state = port.shared.state.read();
+            format!(
+                "state: znodes {} zxid {} clients {} serving {}\n",
+                state.tree.len(),
+                state.last_zxid(),
+                port.len(),
+                port.shared.serving()
+            )
+        })
+    }
+
+    /// Ends in this order: new clients are refused and readiness is gone; the peers' connections are
+    /// closed, so that they elect at once; queued log writes are finished; clients are closed, their
+    /// sessions stay. [`Signals`] bounds the time.
+    fn stop(self, accepting: Vec<JoinHandle<()>>) {
+        self.port.shared.shut_down();
+        accepting.iter().for_each(JoinHandle::abort);
         self.mailbox.push(Event::Stop);
         if self.driver.join().is_err() {
             tracing::error!("the replica thread has panicked");

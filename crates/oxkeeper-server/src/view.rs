@@ -1,5 +1,6 @@
 //! Shows the running server to the four-letter words.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::disk::DiskStats;
 use crate::driver::Event;
+use crate::logging::connection_line;
 use crate::mailbox::Mailbox;
 use crate::words::{
     self, Bucket, Conf, Connection, ConnectionSession, Dump, Member, Metric, MetricValue, Mode,
@@ -95,7 +97,7 @@ impl Words for Inspector {
         }
     }
 
-    fn answer(&self, word: [u8; 4], extra: &[u8], port: &ClientPort) -> Vec<u8> {
+    fn answer(&self, word: [u8; 4], extra: &[u8], peer: SocketAddr, port: &ClientPort) -> Vec<u8> {
         let Some(word) = Word::from_bytes(word) else { return Vec::new() };
         port.shared.stats.received.fetch_add(1, Ordering::Relaxed);
         let mask = extra.first_chunk::<8>().map(|mask| i64::from_be_bytes(*mask));
@@ -103,7 +105,7 @@ impl Words for Inspector {
         let role =
             if matches!(word, Word::Ruok | Word::Envi) { Role::default() } else { self.role() };
         if self.config.words.allows(word) {
-            tracing::debug!("Processing {} command", word.name());
+            connection_line!("Processing {} command from /{peer}", word.name());
         }
         let view = View { inspector: self, port, role };
         let text = words::answer(word, mask, &self.config.words, &view).unwrap_or_default();

@@ -4,7 +4,8 @@ use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use oxkeeper_server::LogFormat;
 use rustix::process::{Signal, getpid, kill_process};
 
 const AFTER_HELP: &str = "\
@@ -20,8 +21,11 @@ A file to begin with:
   dataDir=/var/lib/oxkeeper
   clientPort=2181
 
-Exit codes: 2 configuration or arguments, 3 data directory, 14 election port, 143 after TERM,
-130 after Ctrl-C, 1 anything else.";
+How much is logged: RUST_LOG, else -Dzookeeper.console.threshold=WARN or the like, else the level
+in log4j.properties or logback.xml beside zoo.cfg, else INFO.
+
+Exit codes: 2 configuration or arguments, 3 data directory, 10 snapshot not written, 14 election
+port, 143 after TERM, 130 after Ctrl-C, 129 after HUP, 1 anything else.";
 
 /// Run one server, standalone or as a member of an ensemble
 #[derive(Args, Debug)]
@@ -30,6 +34,9 @@ pub struct ServerArgs {
     /// End when stdin is closed, which is when the process that holds its other end is gone
     #[arg(long, hide = true)]
     exit_with_parent: bool,
+    /// Shape of the log's lines on stdout
+    #[arg(long, env = "OXKEEPER_LOG_FORMAT", value_enum, default_value = "pattern")]
+    log_format: Format,
     /// Properties, then the configuration file
     #[arg(
         value_name = "-Dkey=value … zoo.cfg",
@@ -38,6 +45,13 @@ pub struct ServerArgs {
         required = true
     )]
     args: Vec<String>,
+}
+
+/// Log lines as ZooKeeper writes them, or one JSON object a line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Pattern,
+    Json,
 }
 
 /// How long a server may take to end by itself once its parent is gone.
@@ -49,7 +63,11 @@ pub fn run(args: ServerArgs) -> ExitCode {
         // Ends with the process.
         std::thread::spawn(end_with_parent);
     }
-    match u8::try_from(oxkeeper_server::main(args.args)) {
+    let format = match args.log_format {
+        Format::Pattern => LogFormat::Pattern,
+        Format::Json => LogFormat::Json,
+    };
+    match u8::try_from(oxkeeper_server::main(args.args, format)) {
         Ok(code) => code.into(),
         Err(_) => ExitCode::FAILURE,
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::{ElectionEvent, Events};
+use crate::logging::election;
 
 /// A peer may send this much in [`WINDOW`]; then it is read no further until the window ends. Far
 /// above what an election needs, and a bound for what a broken peer can put into the mailbox.
@@ -92,7 +93,10 @@ async fn read(input: &mut (impl AsyncRead + Unpin), peer: ServerId, events: &Eve
             return reason;
         }
         match Notification::decode(&frame) {
-            Ok(notification) => events(ElectionEvent::Notified { from: peer, notification }),
+            Ok(notification) => {
+                election::received(peer, &notification);
+                events(ElectionEvent::Notified { from: peer, notification });
+            }
             Err(error) => {
                 malformed += 1;
                 warn!("notification of server {peer} ignored: {error}");

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::packets::PacketReader;
 use super::{LinkLimits, REFUSED_FOR};
+use crate::logging::election;
 use crate::names;
 use crate::outbox::Outbox;
 
@@ -72,6 +73,7 @@ impl LeaderLink {
         new_sink: impl Fn() -> S + Send + Sync + 'static,
         events: impl Fn(LeaderEvent<S>) + Send + Sync + 'static,
     ) -> LeaderLink {
+        election::took("FOLLOWING");
         let outbox = Arc::new(OnceLock::new());
         let slot = outbox.clone();
         let task = runtime.spawn(async move {
@@ -81,7 +83,7 @@ impl LeaderLink {
             };
             // `close` has aborted this task, unless the end and the close met.
             if !slot.get().is_some_and(|outbox: &Arc<Outbox>| closed_by_owner(outbox)) {
-                warn!("connection to the leader ended: {reason}");
+                warn!("Exception when following the leader: {reason}");
                 events(LeaderEvent::Closed { reason });
             }
         });
@@ -153,9 +155,17 @@ async fn serve<S: SnapshotSink + Send + 'static>(
     let outbox = slot.get_or_init(|| Outbox::start(write_half, config.limits.queue)).clone();
     let _end = CloseOnDrop(outbox.clone());
     info!("connected to the leader at {address}");
+    election::stage("following", "discovery");
+    let since = Instant::now();
     events(LeaderEvent::Connected { address });
     let mut reader = PacketReader::new(read_half, config.limits.max_len);
-    let reason = read(&mut reader, &outbox, new_sink, events).await;
+    let mut synced = false;
+    let reason = read(&mut reader, &outbox, &mut synced, new_sink, events).await;
+    warn!(
+        "Disconnected from leader (with address: {address}). Was connected for {}ms. Sync state: \
+         {synced}",
+        since.elapsed().as_millis()
+    );
     outbox.failure().unwrap_or(reason)
 }
 
@@ -168,9 +178,35 @@ impl Drop for CloseOnDrop {
     }
 }
 
+/// Tells how this server gets the leader's history. True: it has it.
+fn tell_of_sync(packets: &[Packet]) -> bool {
+    for packet in packets {
+        let zxid = packet.zxid.0;
+        match packet.known_kind() {
+            Some(PacketKind::Diff) => info!("Getting a diff from the leader {zxid:#x}"),
+            Some(PacketKind::Snap) => info!("Getting a snapshot from leader {zxid:#x}"),
+            Some(PacketKind::Trunc) => {
+                warn!("Truncating log to get in sync with the leader {zxid:#x}");
+            }
+            Some(PacketKind::NewLeader) => {
+                info!("Learner received NEWLEADER message {zxid:#x}");
+                election::stage("following", "synchronization");
+            }
+            Some(PacketKind::UpToDate) => {
+                info!("Learner received UPTODATE message");
+                election::stage("following", "broadcast");
+                return true;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 async fn read<S: SnapshotSink + Send + 'static>(
     reader: &mut PacketReader,
     outbox: &Outbox,
+    synced: &mut bool,
     new_sink: &(impl Fn() -> S + Send + Sync),
     events: &(impl Fn(LeaderEvent<S>) + Send + Sync),
 ) -> String {
@@ -181,6 +217,9 @@ async fn read<S: SnapshotSink + Send + 'static>(
         };
         if outbox.is_closed() {
             return "closed".to_owned();
+        }
+        if !*synced {
+            *synced = tell_of_sync(&packets);
         }
         let snapshot = packets.last().is_some_and(|last| last.kind == PacketKind::Snap as i32);
         if !packets.is_empty() {

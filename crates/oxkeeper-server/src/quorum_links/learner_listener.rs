@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use oxkeeper_proto::ServerId;
 use oxkeeper_proto::ensemble::HostPort;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use super::packets::PacketReader;
 use super::{LinkId, LinkLimits, SnapshotSource};
 use crate::listen::{self, BindError};
+use crate::logging::election;
 use crate::outbox::Outbox;
 
 /// Connections that have not said who they are; beyond this the oldest is closed. A learner speaks
@@ -84,6 +86,8 @@ struct Shared {
 #[derive(Default)]
 struct Links {
     known: HashMap<LinkId, Arc<Outbox>>,
+    /// Who is behind a link that has not been told yet how its history is brought up to date.
+    unsynced: HashMap<LinkId, ServerId>,
     /// Connections without a first packet, oldest first.
     unknown: VecDeque<(LinkId, AbortHandle)>,
     /// The listener was shut down: nothing may be added.
@@ -103,6 +107,7 @@ impl LearnerListener {
         config: ListenerConfig,
         events: impl Fn(LearnerEvent) + Send + Sync + 'static,
     ) -> LearnerListener {
+        election::took("LEADING");
         let links = Mutex::default();
         let shared = Arc::new(Shared { config, events: Box::new(events), links });
         let task = runtime.spawn(listen(shared.clone())).abort_handle();
@@ -111,8 +116,19 @@ impl LearnerListener {
 
     /// Sends encoded packets to a learner; dropped if its link has ended.
     pub fn send(&self, link: LinkId, packets: impl Into<Bytes>) {
-        if let Some(outbox) = self.outbox(link) {
-            outbox.send(packets.into());
+        let packets = packets.into();
+        let outbox = {
+            let mut links = self.shared.links.lock();
+            let told = |sid: &mut ServerId| {
+                tell_of_sync(*sid, &packets, self.shared.config.limits.max_len)
+            };
+            if links.unsynced.get_mut(&link).is_some_and(told) {
+                links.unsynced.remove(&link);
+            }
+            links.known.get(&link).cloned()
+        };
+        if let Some(outbox) = outbox {
+            outbox.send(packets);
         }
     }
 
@@ -125,7 +141,7 @@ impl LearnerListener {
 
     /// Closes a link. No event of it follows, except one that is being delivered right now.
     pub fn close(&self, link: LinkId, reason: &str) {
-        let outbox = self.shared.links.lock().known.remove(&link);
+        let outbox = self.shared.links.lock().remove(link);
         if let Some(outbox) = outbox {
             info!("closing the link of learner {link}: {reason}");
             outbox.close(None);
@@ -230,6 +246,7 @@ fn admit(shared: &Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr
 }
 
 async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
+    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     // A socket that refuses the option is about to fail anyway.
     let _ = stream.set_nodelay(true);
     let (read_half, write_half) = stream.into_split();
@@ -239,7 +256,7 @@ async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: Socke
         Ok(result) => result,
         Err(_) => Err(format!("silent for {limit:?}")),
     };
-    let Some(outbox) = shared.introduced(link, &first, write_half) else {
+    let Some(outbox) = shared.introduced(link, &first, write_half, from) else {
         if let Err(reason) = first {
             warn!("connection from {from} to the quorum port closed: {reason}");
         }
@@ -253,10 +270,36 @@ async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: Socke
     let reason = outbox.failure().unwrap_or(reason);
     outbox.close(Some(reason.clone()));
     // Whoever takes it out of the table, here or in `close`, says that the link has ended.
-    if shared.links.lock().known.remove(&link).is_some() {
-        warn!("link of learner {link} at {from} ended: {reason}");
+    if shared.links.lock().remove(link).is_some() {
+        warn!(link, "******* GOODBYE /{from} ********: {reason}");
         (shared.events)(LearnerEvent::Closed { link, reason });
     }
+}
+
+impl Links {
+    fn remove(&mut self, link: LinkId) -> Option<Arc<Outbox>> {
+        self.unsynced.remove(&link);
+        self.known.remove(&link)
+    }
+}
+
+/// The id in a learner's first packet.
+fn learner_id(first: &Packet) -> Option<ServerId> {
+    let data = first.data.as_ref()?.first_chunk::<8>()?;
+    Some(ServerId::from_be_bytes(*data))
+}
+
+/// Tells how a learner's history is brought up to date, if `packets` begin with that. True: told.
+fn tell_of_sync(sid: ServerId, packets: &[u8], max_len: usize) -> bool {
+    let Ok(Some((packet, _))) = Packet::decode(packets, max_len) else { return false };
+    let zxid = packet.zxid.0;
+    match packet.known_kind() {
+        Some(PacketKind::Diff) => info!("Sending DIFF zxid={zxid:#x} for peer sid: {sid}"),
+        Some(PacketKind::Trunc) => info!("Sending TRUNC zxid={zxid:#x} for peer sid: {sid}"),
+        Some(PacketKind::Snap) => info!("Sending snapshot zxid={zxid:#x} to peer sid: {sid}"),
+        _ => return false,
+    }
+    true
 }
 
 impl Shared {
@@ -266,6 +309,7 @@ impl Shared {
         link: LinkId,
         first: &Result<Vec<Packet>, String>,
         write_half: OwnedWriteHalf,
+        from: SocketAddr,
     ) -> Option<Arc<Outbox>> {
         let mut links = self.links.lock();
         links.unknown.retain(|(id, _)| *id != link);
@@ -274,6 +318,10 @@ impl Shared {
         }
         let outbox = Outbox::start(write_half, self.config.limits.queue);
         links.known.insert(link, outbox.clone());
+        if let Some(sid) = first.as_ref().ok().and_then(|packets| learner_id(packets.first()?)) {
+            info!(link, "Follower sid: {sid} : info : {from}");
+            links.unsynced.insert(link, sid);
+        }
         Some(outbox)
     }
 }
