@@ -5,6 +5,7 @@
 //! | [`config`] | zoo.cfg and process properties |
 //! | [`server`] | start-up, signals, shutdown |
 //! | [`client_port`], [`words`], [`view`] | clients, four-letter words |
+//! | [`http`] | health and metrics |
 //! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
 //! | [`driver`] | the replica thread |
 //! | [`disk`], [`snapshots`], [`loading`] | the log thread, snapshots, start-up |
@@ -15,6 +16,7 @@ pub mod config;
 pub mod disk;
 pub mod driver;
 pub mod election_links;
+pub mod http;
 pub mod listen;
 pub mod loading;
 pub mod mailbox;

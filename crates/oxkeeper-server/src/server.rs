@@ -22,6 +22,7 @@ use crate::config::{
 use crate::disk::{DiskSettings, DiskStats, DiskThread};
 use crate::driver::{self, Context, Driver, Event, PeerConfig};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
+use crate::http::{Http, HttpError};
 use crate::listen::{self, BindError};
 use crate::loading::{LoadSettings, LoadedState, load_state};
 use crate::mailbox::Mailbox;
@@ -40,6 +41,8 @@ enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Election(#[from] ElectionError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("cannot start a thread or the runtime: {0}")]
     System(#[from] std::io::Error),
 }
@@ -50,6 +53,7 @@ impl StartError {
             StartError::Config(error) => error.exit_code(),
             StartError::Storage(error) => error.exit_code(),
             StartError::Election(error) => error.exit_code(),
+            StartError::Http(error) => error.exit_code(),
             StartError::Bind(_) | StartError::System(_) => 1,
         }
     }
@@ -94,6 +98,7 @@ fn run(args: Vec<String>) -> Result<i32, StartError> {
     raise_descriptor_limit();
     config.data.prepare()?;
     let disk = RealDisk::open(&config.data.data_dir, &config.data.log_dir, config.data.create)?;
+    let http = Http::start(&config)?;
     let runtime = Builder::new_multi_thread().enable_all().thread_name("net").build()?;
     let inside = runtime.enter();
     // Known before the data is read: a busy port needs no patience.
@@ -114,9 +119,10 @@ fn run(args: Vec<String>) -> Result<i32, StartError> {
         "database loaded in {} ms",
         clock.mono_ms()
     );
-    let server = Server::start(&runtime, config, disk, settings, loaded, clock)?;
+    let server = Server::start(&runtime, config, disk, settings, loaded, clock, &http)?;
     server.accept(&runtime, listeners)?;
     let code = runtime.block_on(wait_for_signal(server.port.clone()))?;
+    http.stopping();
     server.stop(code);
     drop(inside);
     runtime.shutdown_background();
@@ -185,7 +191,10 @@ impl Server {
         settings: DiskSettings,
         loaded: LoadedState,
         clock: Clock,
+        http: &Http,
     ) -> Result<Server, StartError> {
+        let stats = Arc::new(DiskStats::default());
+        stats.loaded(&loaded);
         let LoadedState { state, history, needs_snapshot, .. } = loaded;
         let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
         if needs_snapshot {
@@ -194,7 +203,6 @@ impl Server {
         }
         let mailbox = Arc::new(Mailbox::default());
         let context = Context { runtime: runtime.handle().clone(), mailbox: mailbox.clone() };
-        let stats = Arc::new(DiskStats::default());
         let epochs = match &config.quorum {
             Some(_) => Some(EpochFiles::new(disk.clone()).load(history.last_zxid)?),
             None => None,
@@ -225,8 +233,8 @@ impl Server {
             sessionless_ms: config.clients.sessionless_timeout_ms,
             keepalive: config.clients.keepalive,
         };
-        let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
-        let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
+        let inspector = Arc::new(Inspector::new(config, mailbox.clone(), stats, clock));
+        let port = ClientPort::new(shared, mailbox.clone(), clock, limits, inspector.clone());
         let driver = Driver {
             replica,
             clock,
@@ -241,6 +249,7 @@ impl Server {
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
             .spawn(move || driver::run(driver, &events))?;
+        http.show(inspector, port.clone());
         Ok(Server { port, mailbox, driver })
     }
 

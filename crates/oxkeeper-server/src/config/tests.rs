@@ -272,7 +272,7 @@ fn several_addresses_need_the_switch_which_may_stand_in_the_file() {
 
 #[test]
 fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
-    let text = "dataDir=@\nautopurge.purgeInteval=1\nzookeeper.snapCount=5\nadmin.serverPort=8081\n\
+    let text = "dataDir=@\nautopurge.purgeInteval=1\nzookeeper.snapCount=5\nadmin.commandURL=8081\n\
                 reconfigEnabled=false\nreconfigEnabled=true\nnio.numWorkerThreads=4\n";
     let lab = Lab::new(text, None);
     let (_, warnings) = lab.load(&["-Dzookeeper.nonsense=1", "-Dfile.encoding=UTF-8"]).unwrap();
@@ -285,7 +285,7 @@ fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
     once(
         "line 3: unknown key zookeeper.snapCount is ignored; in a file the key is written snapCount",
     );
-    once("line 4: not supported yet: admin.serverPort is ignored");
+    once("line 4: not supported yet: admin.commandURL is ignored");
     once("line 6: reconfigEnabled was set in");
     once("line 6: not supported yet: reconfigEnabled");
     once("line 7: nio.numWorkerThreads has no effect");
