@@ -236,7 +236,8 @@ impl Client {
         let limit_ms = shared.settings.limits.throttled_op_wait_ms;
         let held_ms = inner.throttled_since_ms.take().map_or(0, |since_ms| now_ms - since_ms);
         let too_late = limit_ms > 0 && held_ms > limit_ms;
-        let mut task = Task { client: self, shared, state: &state, now_ms, too_late, inputs };
+        let mut task =
+            Task { client: self, shared, state: &state, now_ms, too_late, inputs, reads: 0 };
         let mut progress = Progress::default();
         while progress.close.is_none() {
             if let Some(paused) = task.must_pause(&mut inner) {
@@ -257,6 +258,11 @@ impl Client {
                     ));
                 }
             }
+        }
+        let meters = &shared.meters;
+        meters.readlatency.record_many(0, task.reads);
+        if progress.consumed > 0 {
+            meters.bytes_received_count.fetch_add(progress.consumed as u64, Ordering::Relaxed);
         }
         inner.measure(shared);
         inner.paused = progress.paused;
@@ -370,6 +376,7 @@ impl Client {
         }
         let (since_ms, op) = (*since_ms, *op);
         shared.large_bytes.fetch_sub(*large, Ordering::Relaxed);
+        shared.meters.updatelatency.record(now_ms.saturating_sub(since_ms));
         inner.pending.pop_front();
         put_reply(&mut inner.out, xid, state.last_zxid(), op, outcome);
         inner.answered(shared, state.last_zxid(), since_ms, now_ms);
@@ -467,6 +474,9 @@ impl Client {
                 break;
             }
             let Some((since_ms, front)) = inner.pending.pop_front() else { break };
+            if matches!(front, Pending::Read { .. }) {
+                shared.meters.readlatency.record(now_ms.saturating_sub(since_ms));
+            }
             inner.answer(self, shared, state, front);
             inner.answered(shared, state.last_zxid(), since_ms, now_ms);
         }
@@ -533,6 +543,9 @@ impl Inner {
             sizes.add(frame.len(), frame.starts_with(&XID_NOTIFICATION.to_be_bytes()));
             new = behind;
         }
+        if sizes.replies() > 0 {
+            shared.meters.response_bytes.fetch_add(sizes.replies(), Ordering::Relaxed);
+        }
         shared.stats.responses(&sizes);
         self.measured = self.out.len();
     }
@@ -562,6 +575,8 @@ struct Task<'a> {
     /// What is in the buffer has waited longer than `throttled_op_wait_time`.
     too_late: bool,
     inputs: &'a mut Vec<Input>,
+    /// Reads answered on the spot.
+    reads: u64,
 }
 
 impl Task<'_> {
@@ -578,6 +593,7 @@ impl Task<'_> {
                 let throttled =
                     limits.throttle_max_requests > 0 && outstanding >= limits.throttle_max_requests;
                 if throttled {
+                    count(&self.shared.meters.request_throttle_wait_count);
                     inner.throttled_since_ms.get_or_insert(self.now_ms);
                 }
                 let full = inner.pending.len() >= MAX_PENDING
@@ -602,11 +618,17 @@ impl Task<'_> {
     }
 
     fn connect(&mut self, inner: &mut Inner, frame: &[u8]) -> Result<(), String> {
+        let meters = &self.shared.meters;
         if !self.shared.serving() {
+            count(&meters.cnxn_closed_without_zk_server_running);
             return Err("not serving (no quorum, or starting)".to_owned());
         }
         let request = ConnectRequest::from_bytes(frame)
             .map_err(|error| format!("connect request: {error}"))?;
+        count(&meters.connection_request_count);
+        if request.session != 0 {
+            count(&meters.connection_revalidate_count);
+        }
         let settings = &self.shared.settings;
         let (fresh, renewed) = settings.limits.connection_weight;
         let weight = match (settings.limits.connection_weights, request.session) {
@@ -615,6 +637,7 @@ impl Task<'_> {
             (true, _) => renewed,
         };
         if !self.shared.connection_throttle.lock().take(self.now_ms, weight) {
+            count(&meters.connection_drop_count);
             return Err("connection throttle: no token left".to_owned());
         }
         let last_zxid = self.state.last_zxid();
@@ -663,6 +686,7 @@ impl Task<'_> {
         }
         let always = [OpCode::Ping, OpCode::CloseSession, OpCode::Auth, OpCode::Sasl];
         if self.too_late && !always.contains(&op) {
+            count(&self.shared.meters.throttled_ops);
             let code = ErrorCode::ThrottledOp;
             self.decided(inner, Pending::Failed { xid: header.xid, code, close: false });
             return Ok(());
@@ -718,6 +742,7 @@ impl Task<'_> {
     fn read(&mut self, inner: &mut Inner, header: RequestHeader, body: &[u8]) {
         self.shared.add_outstanding(1);
         if inner.pending.is_empty() {
+            self.reads += 1;
             inner.read(self.client, self.shared, self.state, header, body);
             inner.answered(self.shared, self.state.last_zxid(), self.now_ms, self.now_ms);
         } else {
@@ -802,6 +827,7 @@ impl Task<'_> {
         let in_flight = self.shared.large_bytes.fetch_add(large, Ordering::Relaxed);
         if large > 0 && in_flight + large > limits.large_max_bytes {
             self.shared.large_bytes.fetch_sub(large, Ordering::Relaxed);
+            count(&self.shared.meters.large_requests_rejected);
             return Err(format!(
                 "a request of {len} bytes would bring the large requests in flight above \
                  largeRequestMaxBytes={}",
@@ -820,6 +846,11 @@ impl Task<'_> {
         });
         Ok(())
     }
+}
+
+/// One more.
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The first whole frame of `buf`, without its length prefix. `Err`: a length that closes the

@@ -20,17 +20,22 @@
 //! | [`session`] | who owns a session and when it expires |
 //! | [`solo`] | the sequencer of a standalone server |
 //! | [`limits`] | throttles of the client port |
+//! | [`meters`], [`summary`] | counters and distributions for operators |
 
 pub mod client;
 pub mod limits;
+pub mod meters;
 pub mod replica;
 pub mod session;
 pub mod shared;
 pub mod solo;
+pub mod summary;
 
 pub use client::{Client, Connection, Progress};
+pub use meters::Meters;
 pub use replica::{Input, Now, Output, Replica};
 pub use shared::{Settings, Shared};
+pub use summary::Summary;
 
 /// A map whose order does not depend on the machine or the run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

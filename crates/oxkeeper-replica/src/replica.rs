@@ -170,6 +170,12 @@ pub struct Replica {
     proposal_sizes: (i64, i64, i64),
     /// Are clients served by the current role?
     serving: bool,
+    /// Monotonic ms at which service ended, or the server began without.
+    unavailable_since_ms: u64,
+    /// Monotonic ms at which the search for a leader began, while it goes on.
+    looking_since_ms: Option<u64>,
+    /// Monotonic ms at which the current role was found.
+    elected_ms: u64,
 }
 
 impl Replica {
@@ -198,6 +204,7 @@ impl Replica {
         let zab = Zab::new(zab, accepted, current, history, now.mono_ms, &mut zab_out);
         let mode = Mode::Ensemble(Box::new(zab));
         let mut replica = Replica::new(shared, config, mode, now);
+        replica.note_election(now);
         replica.perform(zab_out, now, out);
         replica.finish(now, out);
         replica
@@ -230,6 +237,24 @@ impl Replica {
             touched_ms: now.mono_ms,
             proposal_sizes: (-1, -1, -1),
             serving: false,
+            unavailable_since_ms: now.mono_ms,
+            looking_since_ms: None,
+            elected_ms: now.mono_ms,
+        }
+    }
+
+    /// Notes when a search for a leader begins and ends.
+    fn note_election(&mut self, now: Now) {
+        let Mode::Ensemble(zab) = &self.mode else { return };
+        let looking = zab.state() == oxkeeper_proto::quorum::ServerState::Looking;
+        match (looking, self.looking_since_ms) {
+            (true, None) => self.looking_since_ms = Some(now.mono_ms),
+            (false, Some(since_ms)) => {
+                self.looking_since_ms = None;
+                self.elected_ms = now.mono_ms;
+                self.shared.meters.election_time.record(now.mono_ms.saturating_sub(since_ms));
+            }
+            _ => {}
         }
     }
 
@@ -281,6 +306,7 @@ impl Replica {
         {
             let mut zab_out = std::mem::take(&mut self.zab_out);
             zab.on_timeout(now.mono_ms, &mut zab_out);
+            self.note_election(now);
             self.perform(zab_out, now, out);
         }
         if self.decides_expiry() {

@@ -8,6 +8,7 @@ use oxkeeper_state::watch::WatchTable;
 use parking_lot::{Mutex, RwLock};
 
 use crate::limits::{ConnectionThrottle, LimitSettings};
+use crate::meters::Meters;
 
 /// Settings of the client port.
 #[derive(Clone, Debug)]
@@ -57,13 +58,16 @@ pub struct FrameSizes {
     last_min_max: Option<(i64, i64, i64)>,
     /// Bytes of notifications.
     notifications: u64,
+    /// Bytes of replies.
+    replies: u64,
 }
 
 impl FrameSizes {
     /// One more frame.
     pub fn add(&mut self, len: usize, notification: bool) {
-        if notification {
-            self.notifications += len as u64;
+        match notification {
+            true => self.notifications += len as u64,
+            false => self.replies += len as u64,
         }
         let len = len as i64;
         let (_, min, max) = self.last_min_max.unwrap_or((len, len, len));
@@ -120,6 +124,13 @@ impl Stats {
     }
 }
 
+impl FrameSizes {
+    /// Bytes of replies.
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+}
+
 /// The part of a server that many threads see.
 #[derive(Debug)]
 pub struct Shared {
@@ -129,8 +140,12 @@ pub struct Shared {
     pub watches: Mutex<WatchTable>,
     /// Settings that do not change while the server runs.
     pub settings: Settings,
-    /// Counters.
+    /// Counters of the client port that the four-letter words show.
     pub stats: Stats,
+    /// Everything else that is counted.
+    pub meters: Meters,
+    /// Monotonic ms at which the current service began.
+    serving_since_ms: AtomicU64,
     /// Token bucket in front of new sessions.
     pub connection_throttle: Mutex<ConnectionThrottle>,
     /// Counts replacements of the whole state, and proposals applied while not serving; changes only
@@ -157,6 +172,8 @@ impl Shared {
             connection_throttle: Mutex::new(ConnectionThrottle::new(&settings.limits)),
             settings,
             stats,
+            meters: Meters::default(),
+            serving_since_ms: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             serving: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -187,6 +204,15 @@ impl Shared {
 
     pub(crate) fn set_serving(&self, serving: bool) {
         self.serving.store(serving, Ordering::Release);
+    }
+
+    /// Monotonic ms at which the current service began; meaningful while there is one.
+    pub fn serving_since_ms(&self) -> u64 {
+        self.serving_since_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_serving_since(&self, now_ms: u64) {
+        self.serving_since_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// Requests taken from clients and not answered yet.

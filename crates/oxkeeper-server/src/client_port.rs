@@ -142,6 +142,7 @@ impl ClientPort {
         let socket = Arc::new(Socket::default());
         let client = Arc::new(Client::new(id, peer, self.clock.mono_ms(), socket.clone()));
         if let Err(limit) = self.register(&client) {
+            self.shared.meters.connection_rejected.fetch_add(1, Ordering::Relaxed);
             self.refused(peer.ip(), limit);
             return;
         }

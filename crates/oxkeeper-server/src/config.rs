@@ -182,6 +182,19 @@ pub struct ServerConfig {
     pub rules: RuleConfig,
     /// Which four-letter words are answered.
     pub words: Whitelist,
+    /// Where health checks are answered; none: nowhere.
+    pub admin: Option<HostPort>,
+    /// The Prometheus metrics provider; none: the default one.
+    pub prometheus: Option<PrometheusConfig>,
+}
+
+/// `metricsProvider.*` of the Prometheus provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrometheusConfig {
+    /// Where it listens.
+    pub address: HostPort,
+    /// Export `process_*` and `jvm_*` as well.
+    pub process: bool,
 }
 
 /// Where data are kept. Files lie in `version-2` below.
@@ -422,6 +435,8 @@ fn read_single(settings: &Settings) -> Result<ServerConfig, LoadError> {
         words: Whitelist::parse(
             settings.property("4lw.commands.whitelist").map(|setting| setting.text.as_str()),
         ),
+        admin: read_admin(settings)?,
+        prometheus: read_prometheus(settings)?,
     })
 }
 
@@ -494,6 +509,58 @@ fn read_client_address(settings: &Settings) -> Result<Option<HostPort>, LoadErro
     let host = settings.get("clientPortAddress").map_or("0.0.0.0", |setting| &setting.text);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok(Some(HostPort { host: host.to_owned(), port }))
+}
+
+/// Where health checks are answered. Unlike the reference's, the port is opened only if it, or the
+/// server behind it, is asked for: what is open must have been wanted.
+fn read_admin(settings: &Settings) -> Result<Option<HostPort>, LoadError> {
+    let enable = settings.property("admin.enableServer").map(|setting| setting.text.as_str());
+    let port = settings.property("admin.serverPort");
+    let asked = enable.is_some_and(|text| text.eq_ignore_ascii_case("true")) || port.is_some();
+    if !asked || enable == Some("false") {
+        return Ok(None);
+    }
+    let host = settings.property("admin.serverAddress");
+    http_address(host, port, 8080)
+}
+
+fn read_prometheus(settings: &Settings) -> Result<Option<PrometheusConfig>, LoadError> {
+    const DEFAULT: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
+    const NONE: &str = "org.apache.zookeeper.metrics.impl.NullMetricsProvider";
+    const PROMETHEUS: &str = "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
+    let Some(class) = settings.get("metricsProvider.className") else { return Ok(None) };
+    match class.text.as_str() {
+        PROMETHEUS => {}
+        DEFAULT | NONE => return Ok(None),
+        unknown => {
+            let message = format!("metrics provider class was not found: {unknown}");
+            return Err(class.wrong(message, format!("Write {PROMETHEUS}, or remove the line")));
+        }
+    }
+    let (host, port) =
+        (settings.get("metricsProvider.httpHost"), settings.get("metricsProvider.httpPort"));
+    let address = http_address(host, port, 7000)?;
+    let process = settings.get("metricsProvider.exportJvmInfo");
+    let process = process.is_none_or(Setting::is_true);
+    Ok(address.map(|address| PrometheusConfig { address, process }))
+}
+
+/// A host, all addresses unless set, and a port; port 0 is none.
+fn http_address(
+    host: Option<&Setting>,
+    port: Option<&Setting>,
+    default: u16,
+) -> Result<Option<HostPort>, LoadError> {
+    let number = match port {
+        None => default,
+        Some(port) => port.text.parse().map_err(|_| {
+            let message = format!("\"{}\" is no port", port.text);
+            port.wrong(message, "Ports are numbers from 1 to 65535; 0 is off")
+        })?,
+    };
+    let host = host.map_or("0.0.0.0", |host| &host.text);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Ok((number != 0).then(|| HostPort { host: host.to_owned(), port: number }))
 }
 
 fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {

@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oxkeeper_proto::{Epoch, Zxid};
-use oxkeeper_replica::{Input, Shared};
+use oxkeeper_replica::{Input, Shared, Summary};
 use oxkeeper_storage::{EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog};
 use oxkeeper_zab::{LinkId, Proposal};
 use parking_lot::Mutex;
 
 use crate::driver::{Event, ExitOnPanic};
-use crate::loading::{LoadSettings, load_state};
+use crate::loading::{LoadSettings, LoadedState, load_state};
 use crate::mailbox::Mailbox;
 use crate::snapshots::{self, SnapshotSettings};
 
@@ -74,12 +74,57 @@ pub struct DiskSettings {
 pub struct DiskStats {
     /// Syncs slower than the threshold.
     pub slow_syncs: AtomicU64,
-    /// Syncs done, and their total time in µs.
-    pub syncs: AtomicU64,
-    /// Sum of sync times in µs.
-    pub sync_us: AtomicU64,
+    /// Time of each sync in ms.
+    pub fsynctime: Summary,
+    /// Time to write a snapshot, in ms.
+    pub snapshottime: Summary,
+    /// Transactions made durable by one sync.
+    pub sync_processor_batch_size: Summary,
+    /// Transactions that had gathered when the log thread looked.
+    pub sync_processor_queue_size: Summary,
+    /// Transactions that came to the log thread.
+    pub sync_processor_request_queued: AtomicU64,
+    /// Time from the start to a loaded database, in ms.
+    pub dbinittime: Summary,
+    /// Part of it until the snapshot was read, in ms.
+    pub startup_snap_load_time: Summary,
+    /// Part of it behind the snapshot, in ms.
+    pub startup_txns_load_time: Summary,
+    /// Transactions replayed.
+    pub startup_txns_loaded: Summary,
     /// zxid and wall clock seconds of the last snapshot taken; 0 before the first.
     pub last_snapshot: Mutex<(i64, i64)>,
+}
+
+impl DiskStats {
+    /// Names and values of the summaries.
+    pub fn summaries(&self) -> [(&'static str, &Summary); 8] {
+        [
+            ("dbinittime", &self.dbinittime),
+            ("fsynctime", &self.fsynctime),
+            ("snapshottime", &self.snapshottime),
+            ("startup_snap_load_time", &self.startup_snap_load_time),
+            ("startup_txns_load_time", &self.startup_txns_load_time),
+            ("startup_txns_loaded", &self.startup_txns_loaded),
+            ("sync_processor_batch_size", &self.sync_processor_batch_size),
+            ("sync_processor_queue_size", &self.sync_processor_queue_size),
+        ]
+    }
+
+    /// Records a load of the data directory.
+    pub fn loaded(&self, loaded: &LoadedState) {
+        let ms = |time: Duration| time.as_millis() as u64;
+        self.dbinittime.record(ms(loaded.snapshot_time + loaded.replay_time));
+        self.startup_snap_load_time.record(ms(loaded.snapshot_time));
+        self.startup_txns_load_time.record(ms(loaded.replay_time));
+        self.startup_txns_loaded.record(loaded.replayed);
+    }
+
+    /// Starts anew (`srst`).
+    pub fn reset(&self) {
+        self.summaries().iter().for_each(|(_, summary)| summary.reset());
+        self.sync_processor_request_queued.store(0, Ordering::Relaxed);
+    }
 }
 
 /// The queue to the log thread.
@@ -121,6 +166,8 @@ impl DiskThread {
             stats,
             snapshot_running: false,
             generation: 0,
+            unsynced: 0,
+            rest_us: 0,
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
         Ok(DiskThread { queue, mailbox, disk, settings, thread })
@@ -170,6 +217,10 @@ struct LogThread {
     snapshot_running: bool,
     /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
     generation: u64,
+    /// Transactions appended since the last sync.
+    unsynced: u64,
+    /// Time of syncs that is not yet in the statistics, below 1000.
+    rest_us: u64,
 }
 
 /// Idle time after which the log prepares for what comes.
@@ -194,12 +245,14 @@ impl LogThread {
                 preparing = self.log.prepare()?;
                 continue;
             }
+            self.stats.sync_processor_queue_size.record(ops.len() as u64);
             let mut appended = false;
             for op in ops.drain(..) {
                 match op {
                     DiskOp::Append(proposal) => {
                         self.log.append(proposal.zxid, &proposal.payload)?;
                         self.roll.appended(proposal.payload.len());
+                        self.unsynced += 1;
                         appended = true;
                     }
                     DiskOp::Stop => return self.sync(),
@@ -228,8 +281,14 @@ impl LogThread {
     fn sync(&mut self) -> Result<(), StorageError> {
         let synced = self.log.sync()?;
         self.answer(oxkeeper_zab::Input::Flushed(synced.zxid));
-        self.stats.syncs.fetch_add(1, Ordering::Relaxed);
-        self.stats.sync_us.fetch_add(synced.took.as_micros() as u64, Ordering::Relaxed);
+        let stats = &self.stats;
+        // What is left of a millisecond counts for the next one: the sum stays true.
+        let took_us = synced.took.as_micros() as u64 + self.rest_us;
+        self.rest_us = took_us % 1000;
+        stats.fsynctime.record(took_us / 1000);
+        let batch = std::mem::take(&mut self.unsynced);
+        stats.sync_processor_batch_size.record(batch);
+        stats.sync_processor_request_queued.fetch_add(batch, Ordering::Relaxed);
         if self.settings.slow_sync < synced.took {
             self.stats.slow_syncs.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -286,7 +345,9 @@ impl LogThread {
     fn save_snapshot(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         let zxid = self.shared.state.read().last_zxid();
+        let begun = Instant::now();
         let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
+        self.stats.snapshottime.record(begun.elapsed().as_millis() as u64);
         self.publish(finished.expect("nobody replaces the state while the role waits for this"))?;
         if self.log.appended() != zxid {
             // Log and newer snapshots belong to another history now: no later start may see them.
@@ -306,6 +367,7 @@ impl LogThread {
     fn reload(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         let loaded = load_state(&self.disk, &self.settings.load)?;
+        self.stats.loaded(&loaded);
         let last = loaded.history.last_zxid;
         self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
         let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
@@ -333,9 +395,15 @@ impl LogThread {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
         let (settings, queue) = (self.settings.snapshot.clone(), self.queue.clone());
         let (pace, generation) = (Some(settings.pace), self.generation);
+        let (stats, begun) = (self.stats.clone(), Instant::now());
         let take = move || match snapshots::write(&disk, &shared, &settings, pace) {
             // Named by the log thread, behind everything that the snapshot may contain.
-            Ok(finished) => queue.push(DiskOp::Publish { generation, finished }),
+            Ok(finished) => {
+                if finished.is_some() {
+                    stats.snapshottime.record(begun.elapsed().as_millis() as u64);
+                }
+                queue.push(DiskOp::Publish { generation, finished });
+            }
             Err(error) => fatal(&error),
         };
         if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(take) {

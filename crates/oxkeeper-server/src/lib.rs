@@ -6,6 +6,7 @@
 //! | [`server`] | start-up, signals, shutdown |
 //! | `logging`, [`termination`] | log lines, the last word |
 //! | [`client_port`], [`words`], [`view`] | clients, four-letter words |
+//! | [`http`] | health and metrics |
 //! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
 //! | [`driver`] | the replica thread |
 //! | [`disk`], [`snapshots`], [`loading`] | the log thread, snapshots, start-up |
@@ -16,6 +17,7 @@ pub mod config;
 pub mod disk;
 pub mod driver;
 pub mod election_links;
+pub mod http;
 pub mod listen;
 pub mod loading;
 mod logging;

@@ -1,6 +1,10 @@
 //! Start-up, and starting over after TRUNC: the data directory to a state and a history.
 
-use oxkeeper_proto::Zxid;
+use std::time::{Duration, Instant};
+
+use oxkeeper_proto::snapshot::{Database, NodeRecord, SnapshotDigest, SnapshotSink};
+use oxkeeper_proto::txn::Payload;
+use oxkeeper_proto::{Acl, Zxid};
 use oxkeeper_state::{Options, State, StateDatabase};
 use oxkeeper_storage::{Disk, LoadOptions, StorageError, load, log_diff_allowed, read_range};
 use oxkeeper_zab::{History, Proposal};
@@ -30,26 +34,74 @@ pub struct LoadedState {
     pub needs_snapshot: bool,
     /// Transactions replayed on top of the snapshot.
     pub replayed: u64,
+    /// Time until the snapshot was read.
+    pub snapshot_time: Duration,
+    /// Time for the log behind it.
+    pub replay_time: Duration,
     /// For the operator.
     pub warnings: Vec<String>,
 }
 
+/// A database that knows when its snapshot was complete.
+struct Timed {
+    database: StateDatabase,
+    snapshot_read: Instant,
+}
+
+impl SnapshotSink for Timed {
+    fn session(&mut self, id: i64, timeout_ms: i32) {
+        self.database.session(id, timeout_ms);
+    }
+
+    fn acl(&mut self, id: i64, acl: Vec<Acl>) {
+        self.database.acl(id, acl);
+    }
+
+    fn node(&mut self, node: NodeRecord<'_>) -> Result<(), String> {
+        self.database.node(node)
+    }
+}
+
+impl Database for Timed {
+    fn snapshot_loaded(
+        &mut self,
+        zxid: Zxid,
+        digest: Option<SnapshotDigest>,
+    ) -> Result<(), String> {
+        self.database.snapshot_loaded(zxid, digest)?;
+        self.snapshot_read = Instant::now();
+        Ok(())
+    }
+
+    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), String> {
+        self.database.apply(payload, bytes)
+    }
+}
+
 /// Loads the newest valid snapshot and the log behind it.
 pub fn load_state<D: Disk>(disk: &D, settings: &LoadSettings) -> Result<LoadedState, StorageError> {
-    let make = || StateDatabase::new(settings.seed, settings.state);
+    let begun = Instant::now();
+    let make = || Timed {
+        database: StateDatabase::new(settings.seed, settings.state),
+        snapshot_read: Instant::now(),
+    };
     let loaded = load(disk, &settings.options, make)?;
+    let snapshot_time = loaded.database.snapshot_read.duration_since(begun);
+    let replay_time = loaded.database.snapshot_read.elapsed();
     let recent = loaded
         .recent
         .into_iter()
         .map(|logged| Proposal { zxid: logged.zxid, payload: logged.payload })
         .collect();
-    let mut state = loaded.database.into_state();
+    let mut state = loaded.database.database.into_state();
     state.set_last_zxid(loaded.last_zxid);
     Ok(LoadedState {
         state,
         history: History { last_zxid: loaded.last_zxid, recent },
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,
+        snapshot_time,
+        replay_time,
         warnings: loaded.warnings,
     })
 }

@@ -23,6 +23,7 @@ use crate::config::{
 use crate::disk::{DiskSettings, DiskStats, DiskThread};
 use crate::driver::{self, Context, Driver, Event, ExitOnPanic, PeerConfig};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
+use crate::http::{Http, HttpError};
 use crate::listen::{self, BindError};
 use crate::loading::{LoadSettings, LoadedState, load_state};
 use crate::logging::{self, LogFormat};
@@ -44,6 +45,8 @@ enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Election(#[from] ElectionError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("cannot start a thread or the runtime: {0}")]
     System(#[from] std::io::Error),
 }
@@ -54,6 +57,7 @@ impl StartError {
             StartError::Config(error) => error.exit_code(),
             StartError::Storage(error) => error.exit_code(),
             StartError::Election(error) => error.exit_code(),
+            StartError::Http(error) => error.exit_code(),
             StartError::Bind(_) | StartError::System(_) => 1,
         }
     }
@@ -96,7 +100,7 @@ fn failed(error: &StartError) -> i32 {
     }
     // Beside the log, for whoever typed the command.
     let said = text.map_or(String::new(), |text| format!("{text}\n"));
-    let _ = write!(std::io::stderr(), "{said}{error}\n");
+    let _ = writeln!(std::io::stderr(), "{said}{error}");
     code
 }
 
@@ -114,6 +118,7 @@ fn run(invocation: &Invocation, signals: &Signals) -> Result<i32, StartError> {
 fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<i32, StartError> {
     config.data.prepare()?;
     let disk = RealDisk::open(&config.data.data_dir, &config.data.log_dir, config.data.create)?;
+    let http = Http::start(&config)?;
     let _inside = runtime.enter();
     // Known before the data is read: a busy port needs no patience.
     let listeners = match &config.client {
@@ -133,9 +138,10 @@ fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<
         "database loaded in {} ms",
         clock.mono_ms()
     );
-    let server = Server::start(runtime, config, disk, settings, loaded, clock)?;
+    let server = Server::start(runtime, config, disk, settings, loaded, clock, &http)?;
     let accepting = server.accept(runtime, listeners);
     let code = signals.wait(server.dump());
+    http.stopping();
     server.stop(accepting);
     Ok(code)
 }
@@ -192,7 +198,10 @@ impl Server {
         settings: DiskSettings,
         loaded: LoadedState,
         clock: Clock,
+        http: &Http,
     ) -> Result<Server, StartError> {
+        let stats = Arc::new(DiskStats::default());
+        stats.loaded(&loaded);
         let LoadedState { state, history, needs_snapshot, .. } = loaded;
         let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
         if needs_snapshot {
@@ -201,7 +210,6 @@ impl Server {
         }
         let mailbox = Arc::new(Mailbox::default());
         let context = Context { runtime: runtime.handle().clone(), mailbox: mailbox.clone() };
-        let stats = Arc::new(DiskStats::default());
         let epochs = match &config.quorum {
             Some(_) => Some(EpochFiles::new(disk.clone()).load(history.last_zxid)?),
             None => None,
@@ -232,8 +240,8 @@ impl Server {
             sessionless_ms: config.clients.sessionless_timeout_ms,
             keepalive: config.clients.keepalive,
         };
-        let inspector = Inspector::new(config, mailbox.clone(), stats, clock);
-        let port = ClientPort::new(shared, mailbox.clone(), clock, limits, Arc::new(inspector));
+        let inspector = Arc::new(Inspector::new(config, mailbox.clone(), stats, clock));
+        let port = ClientPort::new(shared, mailbox.clone(), clock, limits, inspector.clone());
         let driver = Driver {
             replica,
             clock,
@@ -248,6 +256,7 @@ impl Server {
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
             .spawn(move || driver::run(driver, &events))?;
+        http.show(inspector, port.clone());
         Ok(Server { port, mailbox, driver })
     }
 

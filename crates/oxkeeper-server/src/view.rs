@@ -35,13 +35,13 @@ pub struct Inspector {
     mailbox: Arc<Mailbox<Event>>,
     disk: Arc<DiskStats>,
     clock: Clock,
-    /// Monotonic ms when the server was first seen serving; 0: it is not.
-    serving_since_ms: AtomicU64,
 }
 
 /// What only the replica knows.
 #[derive(Default)]
 struct Role {
+    /// The replica has answered.
+    known: bool,
     serving: bool,
     mode: Option<&'static str>,
     peer_state: Option<String>,
@@ -63,29 +63,61 @@ impl Inspector {
         disk: Arc<DiskStats>,
         clock: Clock,
     ) -> Inspector {
-        Inspector { config, mailbox, disk, clock, serving_since_ms: AtomicU64::new(0) }
+        Inspector { config, mailbox, disk, clock }
     }
 
     /// Asks the replica thread. It is busy at worst; without an answer the server is not serving.
     fn role(&self) -> Role {
+        tokio::task::block_in_place(|| self.ask(PATIENCE, look).unwrap_or_default())
+    }
+
+    /// Blocks for at most `patience`, unless another thread is stuck while it owns the replica.
+    fn ask<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        look: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, asked) = mpsc::channel();
         self.mailbox.push(Event::Query(Box::new(move |replica| {
             // The asker may have given up.
             let _ = answer.send(look(replica));
         })));
-        tokio::task::block_in_place(|| asked.recv_timeout(PATIENCE).unwrap_or_default())
+        asked.recv_timeout(patience).ok()
     }
 
-    /// How long the server has been serving, in ms, as far as anybody looked.
-    fn uptime_ms(&self, serving: bool) -> u64 {
-        let now_ms = self.clock.mono_ms().max(1);
-        let since_ms = match (serving, self.serving_since_ms.load(Ordering::Relaxed)) {
-            (false, _) => 0,
-            (true, 0) => now_ms,
-            (true, since_ms) => since_ms,
-        };
-        self.serving_since_ms.store(since_ms, Ordering::Relaxed);
-        if since_ms == 0 { 0 } else { now_ms - since_ms }
+    /// The role in which clients are served, or why they are not; `None`: the replica is busy. Blocks.
+    pub fn readiness(
+        &self,
+        port: &ClientPort,
+        patience: Duration,
+    ) -> Option<Result<&'static str, String>> {
+        let look =
+            |replica: &Replica| (replica.is_serving(), replica.mode_name(), peer_state(replica));
+        let (serving, mode, peer_state) = self.ask(patience, look)?;
+        let state = peer_state.unwrap_or_default();
+        Some(match (serving, mode) {
+            (true, Some(mode)) if port.shared.serving() => Ok(mode),
+            (true, _) => Err("this leader does not serve clients (leaderServes=no)".to_owned()),
+            (false, None) => Err(format!("no quorum yet, looking for a leader ({state})")),
+            (false, Some(_)) => Err(format!("not synchronized with a quorum yet ({state})")),
+        })
+    }
+
+    /// Every metric of the registry; without those of the role if the replica is busy. Blocks.
+    pub fn gather(&self, port: &ClientPort, patience: Duration) -> Vec<Metric> {
+        let role = self.ask(patience, look_without_sessions);
+        View { inspector: self, port, role: role.unwrap_or_default() }.metrics()
+    }
+
+    /// Moves the windows of all summaries on.
+    pub fn rotate(&self, port: &ClientPort) {
+        port.shared.meters.rotate();
+        self.disk.summaries().iter().for_each(|(_, summary)| summary.rotate());
+    }
+
+    /// How long the current role has been serving, in ms.
+    fn uptime_ms(&self, port: &ClientPort) -> u64 {
+        self.clock.mono_ms().saturating_sub(port.shared.serving_since_ms())
     }
 }
 
@@ -116,40 +148,48 @@ impl Words for Inspector {
     }
 }
 
+/// `<state> - <phase>[ - <diff|snap|trunc>]` of a member of an ensemble.
+fn peer_state(replica: &Replica) -> Option<String> {
+    let zab = replica.zab()?;
+    let state = match replica.mode_name() {
+        Some("leader") => "leading",
+        Some("follower") => "following",
+        Some("observer") => "observing",
+        _ => "looking",
+    };
+    let phase = match zab.phase() {
+        Phase::Election => "election",
+        Phase::Discovery => "discovery",
+        Phase::Synchronization => "synchronization",
+        Phase::Broadcast => "broadcast",
+    };
+    let sync = match zab.last_sync_kind().filter(|_| zab.phase() == Phase::Synchronization) {
+        Some(SyncKind::Diff) => " - diff",
+        Some(SyncKind::Snap) => " - snap",
+        Some(SyncKind::Trunc) => " - trunc",
+        None => "",
+    };
+    Some(format!("{state} - {phase}{sync}"))
+}
+
 fn look(replica: &Replica) -> Role {
+    let buckets = replica
+        .tracker()
+        .buckets()
+        .map(|(at_ms, sessions)| (at_ms, sessions.iter().copied().collect()))
+        .collect();
+    Role { buckets, ..look_without_sessions(replica) }
+}
+
+fn look_without_sessions(replica: &Replica) -> Role {
     let zab = replica.zab();
-    let mode = replica.mode_name();
     Role {
+        known: true,
         serving: replica.is_serving(),
-        mode,
-        peer_state: zab.map(|zab| {
-            let state = match mode {
-                Some("leader") => "leading",
-                Some("follower") => "following",
-                Some("observer") => "observing",
-                _ => "looking",
-            };
-            let phase = match zab.phase() {
-                Phase::Election => "election",
-                Phase::Discovery => "discovery",
-                Phase::Synchronization => "synchronization",
-                Phase::Broadcast => "broadcast",
-            };
-            let sync = match zab.last_sync_kind().filter(|_| zab.phase() == Phase::Synchronization)
-            {
-                Some(SyncKind::Diff) => " - diff",
-                Some(SyncKind::Snap) => " - snap",
-                Some(SyncKind::Trunc) => " - trunc",
-                None => "",
-            };
-            format!("{state} - {phase}{sync}")
-        }),
+        mode: replica.mode_name(),
+        peer_state: peer_state(replica),
         proposal_sizes: replica.proposal_sizes(),
-        buckets: replica
-            .tracker()
-            .buckets()
-            .map(|(at_ms, sessions)| (at_ms, sessions.iter().copied().collect()))
-            .collect(),
+        buckets: Vec::new(),
         learners: replica.learner_counts(),
         pending_syncs: replica.pending_syncs(),
         diffs: zab.map_or(0, |zab| zab.sync_counts().diff),
@@ -205,7 +245,6 @@ impl View<'_> {
     /// Metrics that every server has.
     fn common_metrics(&self, summary: &Summary, metrics: &mut Vec<Metric>) {
         let state = self.port.shared.state.read();
-        let disk = &self.inspector.disk;
         let stats = &self.port.shared.stats;
         let size = |size: &AtomicI64| size.load(Ordering::Relaxed);
         let watches = self.port.shared.watches.lock().watch_count();
@@ -227,24 +266,18 @@ impl View<'_> {
             ("approximate_data_size", state.approximate_data_size()),
             ("global_sessions", state.sessions().len() as u64),
             ("local_sessions", 0),
-            ("uptime", self.inspector.uptime_ms(self.serving())),
             ("open_file_descriptor_count", open),
             ("max_file_descriptor_count", limit),
-            ("diff_count", self.role.diffs),
-            ("snap_count", self.role.snaps),
-            ("looking_count", self.role.elections),
-            ("digest_mismatches_count", state.digest_mismatches()),
-            ("fsync_threshold_exceed_count", load(&disk.slow_syncs)),
-            ("cnt_fsynctime", load(&disk.syncs)),
-            ("sum_fsynctime", load(&disk.sync_us) / 1000),
         ] {
             metrics.push(integer(name, value as i64));
+        }
+        if self.serving() {
+            metrics.push(integer("uptime", self.inspector.uptime_ms(self.port) as i64));
         }
         for (name, value) in [
             ("last_client_response_size", size(&stats.response_last)),
             ("min_client_response_size", size(&stats.response_min)),
             ("max_client_response_size", size(&stats.response_max)),
-            ("watch_bytes", load(&stats.notification_bytes) as i64),
             // In the reference only TLS handshakes fail in this sense, and there is no TLS here.
             ("auth_failed_count", 0),
             ("outstanding_tls_handshake", 0),
@@ -258,6 +291,44 @@ impl View<'_> {
         metrics.push(Metric { name: "connection_drop_probability".to_owned(), value });
     }
 
+    /// What is only ever counted.
+    fn counters(&self, metrics: &mut Vec<Metric>) {
+        let shared = &self.port.shared;
+        let disk = &self.inspector.disk;
+        let mut push = |name: &str, value| {
+            metrics.push(Metric { name: name.to_owned(), value: MetricValue::Counter(value) });
+        };
+        shared.meters.counters().for_each(|(name, value)| push(name, value));
+        push("digest_mismatches_count", shared.state.read().digest_mismatches());
+        push("fsync_threshold_exceed_count", load(&disk.slow_syncs));
+        push("sync_processor_request_queued", load(&disk.sync_processor_request_queued));
+        push("watch_bytes", load(&shared.stats.notification_bytes));
+        // Without an answer it is better not to say than to let a counter fall.
+        if self.role.known {
+            push("diff_count", self.role.diffs);
+            push("looking_count", self.role.elections);
+            push("snap_count", self.role.snaps);
+        }
+    }
+
+    fn summaries(&self, metrics: &mut Vec<Metric>) {
+        let meters = &self.port.shared.meters;
+        let disk = self.inspector.disk.summaries();
+        // A proposal is committed by the acknowledgement that completes its quorum.
+        let acks = [("quorum_ack_latency", &meters.proposal_latency)];
+        let (mut basic, mut advanced) = (Vec::new(), Vec::new());
+        for (name, summary) in meters.summaries().chain(disk).chain(acks) {
+            let read = summary.read();
+            let (list, value) = match name.ends_with("latency") {
+                true => (&mut advanced, MetricValue::Advanced(read)),
+                false => (&mut basic, MetricValue::Basic(read)),
+            };
+            list.push(Metric { name: name.to_owned(), value });
+        }
+        metrics.append(&mut basic);
+        metrics.append(&mut advanced);
+    }
+
     fn sessions_of_connections(&self) -> std::collections::BTreeMap<u64, SessionId> {
         self.port.clients().iter().map(|client| (client.id, client.session())).collect()
     }
@@ -269,9 +340,7 @@ fn integer(name: &str, value: i64) -> Metric {
 
 impl ServerView for View<'_> {
     fn serving(&self) -> bool {
-        let serving = self.role.serving && self.port.shared.serving();
-        self.inspector.uptime_ms(serving);
-        serving
+        self.role.serving && self.port.shared.serving()
     }
 
     fn summary(&self) -> Summary {
@@ -318,19 +387,27 @@ impl ServerView for View<'_> {
         if let Some(quorum) = &self.inspector.config.quorum {
             metrics.push(integer("quorum_size", quorum.ensemble.voters().count() as i64));
         }
-        if let Some((last, min, max)) = summary.proposal_sizes {
+        // A role shows itself from its start to its end.
+        let sizes = summary.proposal_sizes.filter(|_| self.role.serving);
+        if let Some((last, min, max)) = sizes {
             let (learners, followers, observers, strangers) = self.role.learners;
             metrics.push(integer("learners", learners as i64));
             metrics.push(integer("synced_followers", followers as i64));
             metrics.push(integer("synced_observers", observers as i64));
             metrics.push(integer("synced_non_voting_followers", strangers as i64));
             metrics.push(integer("pending_syncs", self.role.pending_syncs as i64));
-            metrics.push(integer("leader_uptime", self.inspector.uptime_ms(true) as i64));
+            metrics.push(integer("leader_uptime", self.inspector.uptime_ms(self.port) as i64));
             metrics.push(integer("last_proposal_size", last));
             metrics.push(integer("min_proposal_size", min));
             metrics.push(integer("max_proposal_size", max));
         }
+        self.counters(&mut metrics);
+        self.summaries(&mut metrics);
         metrics
+    }
+
+    fn prometheus(&self) -> bool {
+        self.inspector.config.prometheus.is_some()
     }
 
     fn dump(&self) -> Dump {
@@ -402,6 +479,11 @@ impl ServerView for View<'_> {
 
     fn reset_server_statistics(&self) {
         self.port.shared.stats.reset();
+        // Whoever scrapes counters relies on their going on.
+        if !self.prometheus() {
+            self.port.shared.meters.reset();
+            self.inspector.disk.reset();
+        }
     }
 
     fn reset_connection_statistics(&self) {
@@ -447,7 +529,7 @@ fn files_size(directory: &Path) -> u64 {
 }
 
 /// Open and allowed descriptors.
-fn descriptors() -> (u64, u64) {
+pub(crate) fn descriptors() -> (u64, u64) {
     use rustix::process::{Resource, getrlimit};
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     (open, getrlimit(Resource::Nofile).current.unwrap_or(i64::MAX as u64))

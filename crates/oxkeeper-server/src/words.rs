@@ -10,6 +10,7 @@ mod format;
 mod tests;
 mod view;
 
+pub(crate) use view::memory_limit;
 pub use view::{
     Bucket, Conf, Connection, ConnectionSession, Dump, Environment, Member, Metric, MetricValue,
     Mode, ServerView, Sessions, Summary, WatchSummary, Watches,
@@ -168,7 +169,7 @@ fn answer_serving(word: Word, view: &dyn ServerView) -> String {
             Mode::ReadOnly => "ro".to_owned(),
             _ => "rw".to_owned(),
         },
-        Word::Mntr => format::metrics(&view.summary(), &view.metrics()),
+        Word::Mntr => format::metrics(&view.summary(), &view.metrics(), view.prometheus()),
         Word::Srst => {
             view.reset_server_statistics();
             "Server stats reset.\n".to_owned()

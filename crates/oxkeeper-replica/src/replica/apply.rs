@@ -1,8 +1,10 @@
 //! Application of committed transactions: one writer, in batches, and the replies that follow.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use oxkeeper_proto::OpCode;
+use oxkeeper_proto::client::EventKind;
 use oxkeeper_proto::txn::{Payload, TxnHeader};
 use oxkeeper_state::State;
 use oxkeeper_state::watch::Notifier;
@@ -22,6 +24,11 @@ impl Replica {
         }
         let mut proposals = std::mem::take(&mut self.to_apply);
         let shared = self.shared.clone();
+        let leading = self.serving && self.leading() && matches!(self.mode, Mode::Ensemble(_));
+        if leading {
+            let commits = proposals.len() as u64;
+            shared.meters.commit_count.fetch_add(commits, Ordering::Relaxed);
+        }
         for slice in proposals.chunks(SLICE) {
             let mut state = shared.state.write();
             if !self.serving {
@@ -30,7 +37,15 @@ impl Replica {
                 shared.next_generation();
             }
             for proposal in slice {
-                self.apply(now, &mut state, proposal);
+                let time_ms = self.apply(now, &mut state, proposal);
+                // What is older than the role was not waited for.
+                if self.serving {
+                    let took_ms = now.wall_ms.saturating_sub(time_ms).max(0).unsigned_abs();
+                    shared.meters.propagation_latency.record(took_ms);
+                    if leading {
+                        shared.meters.proposal_latency.record(took_ms);
+                    }
+                }
             }
         }
         if let Some(last) = proposals.last() {
@@ -40,7 +55,8 @@ impl Replica {
         self.to_apply = proposals;
     }
 
-    fn apply(&mut self, now: Now, state: &mut State, proposal: &Proposal) {
+    /// Returns when the transaction was made, in ms since 1970.
+    fn apply(&mut self, now: Now, state: &mut State, proposal: &Proposal) -> i64 {
         let payload = Payload::decode(&proposal.payload)
             .expect("payloads are read before they are logged or proposed");
         let header = payload.header;
@@ -48,22 +64,48 @@ impl Replica {
         let outcome = {
             let shared = &self.shared;
             let (clients, woken) = (&self.clients, &mut self.woken);
-            let mut watches = shared.watches.lock();
-            let mut notifier =
-                Notifier::new(&mut watches, &shared.settings.auth, |watcher, zxid, kind, path| {
-                    if let Some(client) = clients.get(&watcher) {
-                        client.notify(shared, zxid, kind, path);
-                        Self::queue_wake(woken, client);
-                    }
-                });
-            state.apply(&payload, &mut notifier, client.is_some())
+            let mut fired = [0; 4];
+            let outcome = {
+                let mut watches = shared.watches.lock();
+                let mut notifier = Notifier::new(
+                    &mut watches,
+                    &shared.settings.auth,
+                    |watcher, zxid, kind, path| {
+                        match kind {
+                            EventKind::NodeCreated => fired[0] += 1,
+                            EventKind::NodeDeleted => fired[1] += 1,
+                            EventKind::NodeDataChanged => fired[2] += 1,
+                            EventKind::NodeChildrenChanged => fired[3] += 1,
+                        }
+                        if let Some(client) = clients.get(&watcher) {
+                            client.notify(shared, zxid, kind, path);
+                            Self::queue_wake(woken, client);
+                        }
+                    },
+                );
+                state.apply(&payload, &mut notifier, client.is_some())
+            };
+            let meters = &shared.meters;
+            for (summary, fired) in [
+                &meters.node_created_watch_count,
+                &meters.node_deleted_watch_count,
+                &meters.node_changed_watch_count,
+                &meters.node_children_watch_count,
+            ]
+            .into_iter()
+            .zip(fired)
+            .filter(|(_, fired)| *fired > 0)
+            {
+                summary.record(fired);
+            }
+            outcome
         };
         if header.kind == OpCode::CreateSession.code() {
             if let Some((client, InFlightKind::Connect { timeout_ms })) = client {
                 self.establish(now, &client, header.client_id, timeout_ms);
             }
             self.finish_solo_syncs(now, state);
-            return;
+            return header.time_ms;
         }
         if let Some((client, _)) = &client {
             client.complete(&self.shared, state, header.cxid, &outcome, now.mono_ms);
@@ -73,6 +115,7 @@ impl Replica {
             self.session_closed(&header);
         }
         self.finish_solo_syncs(now, state);
+        header.time_ms
     }
 
     /// Completes the syncs of a standalone server whose writes before them are applied, before anything

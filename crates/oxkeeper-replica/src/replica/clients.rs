@@ -1,6 +1,7 @@
 //! What clients ask of the replica: sessions, writes, syncs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use oxkeeper_proto::client::Id;
@@ -259,6 +260,7 @@ impl Replica {
         body: &[u8],
         out: &mut Vec<Output>,
     ) -> Result<(), ErrorCode> {
+        self.shared.meters.prep_processor_request_queued.fetch_add(1, Ordering::Relaxed);
         let Some(zxid) = self.next_zxid(now, out) else { return Ok(()) };
         let prepared = {
             let state = self.shared.state.read();
@@ -314,6 +316,7 @@ impl Replica {
                 out.push(Output::Zab(oxkeeper_zab::Output::Append(proposal)));
             }
             Mode::Ensemble(_) => {
+                self.shared.meters.proposal_count.fetch_add(1, Ordering::Relaxed);
                 self.zab_input(now, oxkeeper_zab::Input::Propose(proposal), out);
             }
         }
@@ -327,6 +330,7 @@ impl Replica {
         let heard = |session| sessions.get(&session).map(|client| client.heard_ms());
         for session in self.tracker.expired(now.mono_ms, heard) {
             tracing::info!(session = format_args!("{session:#x}"), "session expired");
+            self.shared.meters.stale_sessions_expired.fetch_add(1, Ordering::Relaxed);
             self.close_session(now, session, out);
         }
     }

@@ -1,5 +1,7 @@
 //! What the Zab state machine tells the replica: roles begin and end, learners forward requests.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use oxkeeper_proto::client::Id;
 use oxkeeper_proto::quorum::{
@@ -23,6 +25,21 @@ impl Replica {
             }
             return;
         }
+        if let oxkeeper_zab::Input::FromLeader(packet) = &input {
+            let meters = &self.shared.meters;
+            let (proposals, commits) = match packet.known_kind() {
+                Some(PacketKind::Proposal) => (1, 0),
+                Some(PacketKind::Commit) => (0, 1),
+                Some(PacketKind::Inform) => (1, 1),
+                _ => (0, 0),
+            };
+            if proposals > 0 {
+                meters.learner_proposal_received_count.fetch_add(proposals, Ordering::Relaxed);
+            }
+            if commits > 0 {
+                meters.learner_commit_received_count.fetch_add(commits, Ordering::Relaxed);
+            }
+        }
         // What cannot be read must not be logged: the transaction would come back at every start.
         if let oxkeeper_zab::Input::FromLeader(packet) = &input
             && let Some(PacketKind::Proposal | PacketKind::Inform) = packet.known_kind()
@@ -45,6 +62,7 @@ impl Replica {
         let Mode::Ensemble(zab) = &mut self.mode else { return };
         let mut zab_out = std::mem::take(&mut self.zab_out);
         zab.handle(now.mono_ms, input, &mut zab_out);
+        self.note_election(now);
         self.perform(zab_out, now, out);
     }
 
@@ -72,7 +90,7 @@ impl Replica {
                 }
                 Z::StopServing => {
                     self.apply_committed(now);
-                    self.stop_serving();
+                    self.stop_serving(now);
                 }
                 Z::SyncDone => {
                     self.apply_committed(now);
@@ -145,11 +163,31 @@ impl Replica {
         }
         self.touched_ms = now.mono_ms;
         self.serving = true;
+        self.shared.set_serving_since(now.mono_ms);
+        if epoch.is_some() {
+            self.measure_start(now, leading);
+        }
         let for_peers_only = leading && epoch.is_some() && !self.config.leader_serves;
         self.shared.set_serving(!for_peers_only);
     }
 
-    fn stop_serving(&mut self) {
+    /// How long clients of this member had to wait for it.
+    fn measure_start(&self, now: Now, leading: bool) {
+        let meters = &self.shared.meters;
+        let unavailable_ms = now.mono_ms.saturating_sub(self.unavailable_since_ms);
+        meters.unavailable_time.record(unavailable_ms);
+        let sync_ms = now.mono_ms.saturating_sub(self.elected_ms);
+        match self.mode_name() {
+            _ if leading => meters.leader_unavailable_time.record(unavailable_ms),
+            Some("observer") => meters.observer_sync_time.record(sync_ms),
+            _ => meters.follower_sync_time.record(sync_ms),
+        }
+    }
+
+    fn stop_serving(&mut self, now: Now) {
+        if self.serving {
+            self.unavailable_since_ms = now.mono_ms;
+        }
         self.serving = false;
         self.shared.set_serving(false);
         for (_, client) in std::mem::take(&mut self.clients) {
@@ -203,6 +241,7 @@ impl Replica {
             tracing::warn!(link, "a learner sent a REVALIDATE that is too short; dropped");
             return;
         };
+        self.shared.meters.revalidate_count.fetch_add(1, Ordering::Relaxed);
         let session = request.session;
         let valid = self.tracker.touch(session, Some(request.timeout_ms), now.mono_ms);
         if valid {

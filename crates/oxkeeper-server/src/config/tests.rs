@@ -272,7 +272,7 @@ fn several_addresses_need_the_switch_which_may_stand_in_the_file() {
 
 #[test]
 fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
-    let text = "dataDir=@\nautopurge.purgeInteval=1\nzookeeper.snapCount=5\nadmin.serverPort=8081\n\
+    let text = "dataDir=@\nautopurge.purgeInteval=1\nzookeeper.snapCount=5\nadmin.commandURL=8081\n\
                 reconfigEnabled=false\nreconfigEnabled=true\nnio.numWorkerThreads=4\n";
     let lab = Lab::new(text, None);
     let (_, warnings) = lab.load(&["-Dzookeeper.nonsense=1", "-Dfile.encoding=UTF-8"]).unwrap();
@@ -285,7 +285,7 @@ fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
     once(
         "line 3: unknown key zookeeper.snapCount is ignored; in a file the key is written snapCount",
     );
-    once("line 4: not supported yet: admin.serverPort is ignored");
+    once("line 4: not supported yet: admin.commandURL is ignored");
     once("line 6: reconfigEnabled was set in");
     once("line 6: not supported yet: reconfigEnabled");
     once("line 7: nio.numWorkerThreads has no effect");
@@ -373,4 +373,30 @@ fn data_directories_are_made_or_refused_with_exit_code_3() {
     let error = lab.load(&[]).unwrap().0.data.prepare().unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("Unable to access datadir"), "{error}");
+}
+
+#[test]
+fn http_ports_are_closed_unless_asked_for() {
+    let load = |more: &str| Lab::new(&format!("dataDir=@\n{more}\n"), None).load(&[]);
+    let admin = |more: &str| load(more).unwrap().0.admin.map(|address| address.to_string());
+    assert_eq!(admin(""), None);
+    assert_eq!(admin("admin.serverAddress=127.0.0.1"), None);
+    assert_eq!(admin("admin.enableServer=true").as_deref(), Some("0.0.0.0:8080"));
+    assert_eq!(admin("admin.serverPort=81").as_deref(), Some("0.0.0.0:81"));
+    assert_eq!(admin("admin.serverPort=81\nadmin.enableServer=false"), None);
+    assert_eq!(admin("admin.serverPort=0"), None);
+    assert_eq!(load("admin.serverPort=x").err().unwrap().exit_code(), 2);
+    let name = "metricsProvider.className=org.apache.zookeeper.metrics.";
+    let prometheus = |more: &str| load(&format!("{name}{more}")).unwrap();
+    assert_eq!(prometheus("impl.DefaultMetricsProvider").0.prometheus, None);
+    let (config, warnings) = prometheus("prometheus.PrometheusMetricsProvider");
+    let found = config.prometheus.unwrap();
+    assert!(found.process && found.address.to_string() == "0.0.0.0:7000");
+    assert!(texts(&warnings).iter().all(|text| !text.contains("metricsProvider")));
+    let (config, _) = prometheus(
+        "prometheus.PrometheusMetricsProvider\nmetricsProvider.httpHost=[::1]\n\
+         metricsProvider.httpPort=71\nmetricsProvider.exportJvmInfo=false",
+    );
+    let found = config.prometheus.unwrap();
+    assert!(!found.process && found.address.host == "::1" && found.address.port == 71);
 }

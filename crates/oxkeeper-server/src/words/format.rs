@@ -133,20 +133,59 @@ pub(super) fn conf(conf: &Conf<'_>) -> String {
     out
 }
 
-pub(super) fn metrics(summary: &Summary, metrics: &[Metric]) -> String {
+pub(super) fn metrics(summary: &Summary, metrics: &[Metric], prometheus: bool) -> String {
     let mut out = String::new();
     line!(out, "zk_version\t{VERSION}");
     line!(out, "zk_server_state\t{}", summary.mode.name());
     if let Some(state) = &summary.peer_state {
         line!(out, "zk_peer_state\t{state}");
     }
-    for Metric { name, value } in metrics {
-        match value {
-            MetricValue::Integer(value) => line!(out, "zk_{name}\t{value}"),
-            MetricValue::Real(value) => line!(out, "zk_{name}\t{}", real(*value)),
+    for metric in metrics {
+        match prometheus {
+            true => prometheus_metric(&mut out, metric),
+            false => default_metric(&mut out, metric),
         }
     }
     out
+}
+
+/// As the default metrics provider shows it.
+fn default_metric(out: &mut String, Metric { name, value }: &Metric) {
+    match value {
+        MetricValue::Integer(value) => line!(out, "zk_{name}\t{value}"),
+        MetricValue::Real(value) => line!(out, "zk_{name}\t{}", real(*value)),
+        MetricValue::Counter(value) => line!(out, "zk_{name}\t{value}"),
+        MetricValue::Basic(all) | MetricValue::Advanced(all) => {
+            let average = if all.count == 0 { 0.0 } else { all.sum as f64 / all.count as f64 };
+            line!(out, "zk_avg_{name}\t{}", real(average));
+            line!(out, "zk_min_{name}\t{}", all.min);
+            line!(out, "zk_max_{name}\t{}", all.max);
+            line!(out, "zk_cnt_{name}\t{}", all.count);
+            line!(out, "zk_sum_{name}\t{}", all.sum);
+        }
+    }
+    if let MetricValue::Advanced(all) = value {
+        for (percentile, at) in [("p50", 0), ("p95", 2), ("p99", 3), ("p999", 4)] {
+            line!(out, "zk_{percentile}_{name}\t{}", all.quantiles[at].unwrap_or(0));
+        }
+    }
+}
+
+/// As the Prometheus provider shows it: every number is a double.
+fn prometheus_metric(out: &mut String, Metric { name, value }: &Metric) {
+    match value {
+        MetricValue::Integer(value) => line!(out, "zk_{name}\t{:?}", *value as f64),
+        MetricValue::Real(value) => line!(out, "zk_{name}\t{value:?}"),
+        MetricValue::Counter(value) => line!(out, "zk_{name}\t{:?}", *value as f64),
+        MetricValue::Basic(all) | MetricValue::Advanced(all) => {
+            for (quantile, at) in value.quantiles() {
+                let value = all.quantiles[*at].map_or(f64::NAN, |value| value as f64);
+                line!(out, "zk_{name}{{quantile=\"{quantile}\"}}\t{value:?}");
+            }
+            line!(out, "zk_{name}_count\t{:?}", all.count as f64);
+            line!(out, "zk_{name}_sum\t{:?}", all.sum as f64);
+        }
+    }
 }
 
 pub(super) fn dump(dump: &Dump) -> String {

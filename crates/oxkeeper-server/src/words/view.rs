@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_replica::summary::Distribution;
 
 use crate::config::ServerConfig;
 
@@ -20,6 +21,10 @@ pub trait ServerView {
     fn conf(&self) -> Conf<'_>;
     /// Metrics in the order to print, without the `zk_` of their names; for `mntr`.
     fn metrics(&self) -> Vec<Metric>;
+    /// Is the Prometheus provider configured? It changes the forms that `mntr` shows.
+    fn prometheus(&self) -> bool {
+        false
+    }
     /// For `dump`.
     fn dump(&self) -> Dump;
     /// Data and exist watches; for `wchc` and `wchp`.
@@ -170,9 +175,27 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum MetricValue {
+    /// A gauge.
     Integer(i64),
-    /// Printed with one to four decimals.
+    /// A gauge; printed with one to four decimals.
     Real(f64),
+    /// Never falls.
+    Counter(u64),
+    /// A summary of which the median is shown.
+    Basic(Distribution),
+    /// A summary with further quantiles.
+    Advanced(Distribution),
+}
+
+impl MetricValue {
+    /// The quantiles that the Prometheus provider shows, and their places in the distribution.
+    pub fn quantiles(&self) -> &'static [(&'static str, usize)] {
+        match self {
+            MetricValue::Basic(_) => &[("0.5", 0)],
+            MetricValue::Advanced(_) => &[("0.5", 0), ("0.9", 1), ("0.99", 3)],
+            MetricValue::Integer(_) | MetricValue::Real(_) | MetricValue::Counter(_) => &[],
+        }
+    }
 }
 
 /// Sessions, ephemeral nodes, connections.
@@ -304,6 +327,12 @@ impl Memory {
             None => Memory { free, max: total, total },
         }
     }
+}
+
+/// Bytes this process may use at most; true: the control group's limit, else the machine's memory.
+pub(crate) fn memory_limit() -> (Option<u64>, bool) {
+    let Memory { max, total, .. } = Memory::look();
+    (max, max != total)
 }
 
 fn megabytes(bytes: Option<u64>) -> String {
