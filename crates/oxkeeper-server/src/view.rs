@@ -103,7 +103,7 @@ impl Inspector {
 
     /// Every metric of the registry; without those of the role if the replica is busy. Blocks.
     pub fn gather(&self, port: &ClientPort, patience: Duration) -> Vec<Metric> {
-        let role = self.ask(patience, |replica| look_without_sessions(replica));
+        let role = self.ask(patience, look_without_sessions);
         View { inspector: self, port, role: role.unwrap_or_default() }.metrics()
     }
 
