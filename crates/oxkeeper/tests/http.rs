@@ -1,5 +1,7 @@
 //! Health and metrics of a standalone server, over its ports.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
