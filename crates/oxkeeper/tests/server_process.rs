@@ -261,7 +261,7 @@ fn a_four_letter_word_is_told_as_in_3_4_if_that_was_asked_for() {
             .map_or(0, |at| output[..at].rfind("Accepted socket connection").unwrap());
         let found: Vec<_> = output[start..]
             .lines()
-            .map(|line| line.split_once("] - ").map_or(line, |(_, message)| message))
+            .map(|line| line.rsplit_once("] - ").map_or(line, |(_, message)| message))
             .map(|line| line.split_once("/127.0.0.1:").map_or(line, |(before, _)| before))
             .filter(|line| line.contains("socket connection") || line.contains("command"))
             .collect();
