@@ -1,6 +1,8 @@
 //! A server as a process: how it ends, and what it says on stdout and in the termination log.
 //! Source: `docs/spec/operations.md` 7.1, 9.1, 9.2, `docs/spec/kubernetes.md` 8.1.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
