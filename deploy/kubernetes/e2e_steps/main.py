@@ -19,7 +19,7 @@ from .writer import Writer
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
 # Steps and cleaning up together end within 25 minutes.
-LIMIT = 22 * 60
+LIMIT = 20 * 60
 
 ABOUT = """\
 Runs the acceptance table T1 to T40 of docs/spec/kubernetes.md 2, and a few steps of ours, on the cluster

@@ -159,7 +159,11 @@ class Run:
 
 
 def say(text):
-    print(text, flush=True)
+    """Prints. A reader that has gone away must not keep the run from cleaning up."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        pass
 
 
 def clip(text, most=160):
