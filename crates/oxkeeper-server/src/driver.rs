@@ -213,7 +213,9 @@ impl Driver {
                 }
                 output => {
                     if let Some(peers) = &mut self.peers {
-                        peers.perform(output);
+                        let election = &self.election;
+                        let met_at = |server| election.as_ref()?.met_at(server);
+                        peers.perform(output, met_at);
                     }
                 }
             }

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use bytes::Bytes;
 use oxkeeper_proto::ensemble::{EnsembleConfig, HostPort};
 use oxkeeper_proto::quorum::{InitialMessage, Notification};
 use oxkeeper_proto::{Encode, ServerId};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -120,9 +121,13 @@ impl ElectionError {
 
 type Events = Arc<dyn Fn(ElectionEvent) + Send + Sync>;
 
+/// Where the members were met: the far ends of their election connections.
+type Met = Arc<Mutex<BTreeMap<ServerId, IpAddr>>>;
+
 /// The open election port. Closed by [`ElectionLinks::shutdown`] or when dropped.
 pub struct ElectionLinks {
     me: ServerId,
+    met: Met,
     mailbox: mpsc::UnboundedSender<Command>,
     events: Events,
 }
@@ -141,9 +146,10 @@ impl ElectionLinks {
         let listeners = bind_patiently(&config, &addresses).await?;
         let events: Events = Arc::new(events);
         let (mailbox, commands) = mpsc::unbounded_channel();
-        let actor = Actor::new(config, &addresses, events.clone(), mailbox.clone());
+        let met = Met::default();
+        let actor = Actor::new(config, &addresses, events.clone(), mailbox.clone(), met.clone());
         tokio::spawn(actor.run(commands, listeners));
-        Ok(ElectionLinks { me, mailbox, events })
+        Ok(ElectionLinks { me, met, mailbox, events })
     }
 
     /// Puts a notification into the slot of `to`, in place of one not yet sent. Connects if there
@@ -159,6 +165,11 @@ impl ElectionLinks {
         oxkeeper_proto::jute::put_int(&mut frame, payload.len() as i32);
         frame.extend_from_slice(&payload);
         self.tell(Command::Send { to, frame: frame.into() });
+    }
+
+    /// The address at the other end of the last election connection with `peer`.
+    pub fn met_at(&self, peer: ServerId) -> Option<IpAddr> {
+        self.met.lock().get(&peer).copied()
     }
 
     /// Tries to connect to every member that has no connection.
@@ -330,6 +341,7 @@ struct Actor {
     events: Events,
     mailbox: mpsc::UnboundedSender<Command>,
     peers: BTreeMap<ServerId, Peer>,
+    met: Met,
     handshakes: VecDeque<(u64, AbortHandle)>,
     next_id: u64,
     next_nameless: ServerId,
@@ -342,6 +354,7 @@ impl Actor {
         own: &[HostPort],
         events: Events,
         mailbox: mpsc::UnboundedSender<Command>,
+        met: Met,
     ) -> Actor {
         let (protocol, told) = match config.multi_address {
             true => (InitialMessage::V2, own.len()),
@@ -356,6 +369,7 @@ impl Actor {
             events,
             mailbox,
             peers: BTreeMap::new(),
+            met,
             handshakes: VecDeque::new(),
             next_id: 0,
             next_nameless: -1,
@@ -543,6 +557,9 @@ impl Actor {
         self.take_down(id, "replaced by a newer connection");
         self.next_id += 1;
         let generation = self.next_id;
+        if let Ok(address) = stream.peer_addr() {
+            self.met.lock().insert(id, address.ip().to_canonical());
+        }
         info!("election connection to server {id} is up");
         (self.events)(ElectionEvent::Link { peer: id, up: true });
         let (events, mailbox) = (self.events.clone(), self.mailbox.clone());

@@ -2,6 +2,7 @@
 //! one buffer per link and wake-up.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use oxkeeper_proto::quorum::{PacketKind, put_payload_packet};
@@ -80,10 +81,10 @@ impl Peers {
         LinkLimits { max_len: self.config.max_len, queue: DEFAULT_QUEUE_LIMIT }
     }
 
-    /// Performs one output that concerns the quorum port.
-    pub fn perform(&mut self, output: Output) {
+    /// Performs one output that concerns the quorum port. `met_at` tells where a server was met.
+    pub fn perform(&mut self, output: Output, met_at: impl Fn(ServerId) -> Option<IpAddr>) {
         match output {
-            Output::ConnectLeader(server) => self.connect(server),
+            Output::ConnectLeader(server) => self.connect(server, met_at(server)),
             Output::CloseLeader => {
                 self.flush();
                 self.leader = None;
@@ -149,7 +150,7 @@ impl Peers {
         move |event| mailbox.push(Event::Peer(PeerEvent { term, kind: kind(event) }))
     }
 
-    fn connect(&mut self, server: ServerId) {
+    fn connect(&mut self, server: ServerId, met_at: Option<IpAddr>) {
         self.term += 1;
         let Some(spec) = self.config.ensemble.servers.get(&server) else {
             let reason = format!("server {server} is not in the configuration");
@@ -158,6 +159,7 @@ impl Peers {
         };
         let config = LeaderLinkConfig {
             addresses: spec.quorum_addresses().collect(),
+            met_at,
             connect_timeout: self.config.connect_limit,
             limits: self.limits(),
         };

@@ -1,7 +1,7 @@
 //! A learner's connection to its leader.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::logging::election;
 use crate::names;
 use crate::outbox::Outbox;
 
+/// A name that has led to no connection for this long may be stale.
+const NAMES_FIRST: Duration = Duration::from_secs(1);
 /// Pauses between attempts, in ms; the last one repeats.
 const PAUSES_MS: [u64; 6] = [5, 10, 20, 40, 80, 100];
 
@@ -29,6 +31,9 @@ const PAUSES_MS: [u64; 6] = [5, 10, 20, 40, 80, 100];
 pub struct LeaderLinkConfig {
     /// Quorum addresses of the leader; resolved anew at each attempt, tried at once.
     pub addresses: Vec<HostPort>,
+    /// Where the leader was met while it was elected: for names that the DNS does not know yet, or not
+    /// any more. It may answer for some time from what it knew before the leader started.
+    pub met_at: Option<IpAddr>,
     /// Limit of connecting as a whole (`initLimit` or `connectToLearnerMasterLimit` ticks).
     pub connect_timeout: Duration,
     /// Bounds of the connection.
@@ -117,13 +122,32 @@ fn closed_by_owner(outbox: &Outbox) -> bool {
     outbox.is_closed() && outbox.failure().is_none()
 }
 
+/// One attempt: by name, and if that fails or takes long, where the leader was met.
+async fn attempt(config: &LeaderLinkConfig, limit: Duration) -> io::Result<TcpStream> {
+    let named = names::connect_any(&config.addresses, limit);
+    let Some(met_at) = config.met_at else { return named.await };
+    let at_ip = |address: &HostPort| HostPort { host: met_at.to_string(), port: address.port };
+    let met: Vec<HostPort> = config.addresses.iter().map(at_ip).collect();
+    tokio::pin!(named);
+    tokio::select! {
+        done = &mut named => match done {
+            Ok(stream) => Ok(stream),
+            Err(error) => names::connect_any(&met, limit).await.map_err(|_| error),
+        },
+        Ok(stream) = async {
+            sleep(NAMES_FIRST).await;
+            names::connect_any(&met, limit).await
+        } => Ok(stream),
+    }
+}
+
 /// Connects; a refusal is tried again for [`REFUSED_FOR`].
 async fn connect(config: &LeaderLinkConfig) -> io::Result<TcpStream> {
     let start = Instant::now();
     let mut tries = 0;
     loop {
         let left = config.connect_timeout.saturating_sub(start.elapsed());
-        let error = match names::connect_any(&config.addresses, left).await {
+        let error = match attempt(config, left).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,8 +69,16 @@ impl SnapshotSink for Counts {
 }
 
 fn link(port: u16) -> (LeaderLink, UnboundedReceiver<LeaderEvent<Counts>>) {
+    link_to(at(port), None)
+}
+
+fn link_to(
+    address: HostPort,
+    met_at: Option<IpAddr>,
+) -> (LeaderLink, UnboundedReceiver<LeaderEvent<Counts>>) {
     let config = LeaderLinkConfig {
-        addresses: vec![at(port)],
+        addresses: vec![address],
+        met_at,
         connect_timeout: Duration::from_secs(5),
         limits: LIMITS,
     };
@@ -354,4 +363,14 @@ async fn sending_works_from_threads_outside_the_runtime() {
     });
     assert_eq!(zxids(&mut learner, 20_000).await, (0..20_000).collect::<Vec<_>>());
     thread.join().unwrap();
+}
+
+/// Its name may be unknown to the DNS for some seconds after it was first asked for.
+#[tokio::test]
+async fn a_leader_whose_name_does_not_resolve_is_reached_where_it_was_met() {
+    let _leader = TcpListener::bind("127.0.0.1:21320").await.unwrap();
+    let name = HostPort { host: "no-such-host.invalid".to_owned(), port: 21320 };
+    let (_link, mut learner) = link_to(name, Some(IpAddr::from([127, 0, 0, 1])));
+    let LeaderEvent::Connected { address } = next(&mut learner).await else { panic!() };
+    assert_eq!(address.to_string(), "127.0.0.1:21320");
 }
