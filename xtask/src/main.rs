@@ -1,6 +1,7 @@
 //! Chores of the workspace: `cargo xtask test` is what CI runs, the others are its parts and the measurements.
 
 mod compare;
+mod deploy;
 mod fuzz;
 mod image;
 mod install;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::stages::Stages;
 use crate::tools::{Outcome, cargo, command, on_path, oxkeeper, root};
-use crate::{image, install, sim};
+use crate::{deploy, image, install, sim};
 
 /// Seeds of a run: enough to notice, few enough to wait for.
 const SIM_SEEDS: &str = "0..200";
@@ -14,7 +14,7 @@ const DIFFERENTIAL_SEEDS: &str = "0..5";
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, pod, blackbox, traps, zkcli,
+    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, deploy, pod, blackbox, traps, zkcli,
     /// differential
     stages: Vec<String>,
     /// Rounds of the fault campaigns; 50 is the full campaign
@@ -51,6 +51,11 @@ pub fn run(args: &TestArgs) -> Outcome {
         stages.skip("sim", "the simulator has no binary yet");
     }
     let installed = stages.run("install", install::run);
+    if installed {
+        stages.run("deploy", deploy::test);
+    } else {
+        stages.skip("deploy", "needs `install`");
+    }
     if imaged && installed {
         pods(&mut stages);
     } else {
