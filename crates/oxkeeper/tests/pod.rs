@@ -201,6 +201,25 @@ fn a_pod_starts_serves_and_ends_with_143_when_told_to() {
 }
 
 #[test]
+fn a_lingering_pod_stays_after_term_though_its_server_has_ended() {
+    let image = Image::new();
+    image.name_server();
+    let port = free_port();
+    let mut command = image.command("start-zookeeper");
+    command.args(image.start_words(port)).env("OXKEEPER_SUPERVISE", "1");
+    command.env("OXKEEPER_LINGER_MS", "1000");
+    let mut process = Process::spawn(command, &image.path("out"));
+    let port = port.to_string();
+    until("the server is ready", || image.output("zookeeper-ready", &[&port]).status.success());
+    let told = Instant::now();
+    process.signal(Signal::TERM);
+    until("the server has ended", || children(process.pid()).is_empty());
+    assert!(told.elapsed() < Duration::from_secs(1), "the server does not linger");
+    assert_eq!(process.end().code(), Some(143), "{}", process.output());
+    assert!(told.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
 fn the_pod_ends_when_its_server_is_ended() {
     let image = Image::new();
     let (mut process, server, _) = serving(&image);

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
@@ -16,6 +17,13 @@ use super::fatal;
 
 /// Environment variable that asks for a supervisor in a process other than 1, for tests.
 const FORCE: &str = "OXKEEPER_SUPERVISE";
+
+/// Environment variable: for how many ms after TERM this process stays at least, though the server has
+/// ended. Kubernetes ends a container whose liveness probe fails, and tells that it is not ready only
+/// while it runs: the tutorial's image stays long enough for that to be seen (T28).
+const LINGER: &str = "OXKEEPER_LINGER_MS";
+/// The longest that is granted: TERM must have its effect within 5 s.
+const LONGEST_LINGER: Duration = Duration::from_secs(4);
 
 /// Signals of a supervisor, caught from the moment this exists.
 pub struct Supervisor {
@@ -51,8 +59,12 @@ impl Supervisor {
         let child = command.env_remove(FORCE).spawn()?.id();
         let child = i32::try_from(child).ok().and_then(Pid::from_raw);
         let child = child.ok_or_else(|| io::Error::other("the child has no process id"))?;
+        let mut told = None;
         loop {
             for signal in self.signals.wait() {
+                if signal == SIGTERM {
+                    told.get_or_insert_with(Instant::now);
+                }
                 if let Some(signal) = passed_on(signal) {
                     // It may have ended this moment; then its end is what counts.
                     let _ = kill_process(child, signal);
@@ -60,11 +72,19 @@ impl Supervisor {
             }
             while let Some((pid, status)) = ended()? {
                 if pid == child {
+                    if let Some(told) = told {
+                        std::thread::sleep(linger().saturating_sub(told.elapsed()));
+                    }
                     return Ok(exit_code(status));
                 }
             }
         }
     }
+}
+
+fn linger() -> Duration {
+    let asked = std::env::var(LINGER).ok().and_then(|ms| ms.parse().ok());
+    Duration::from_millis(asked.unwrap_or(0)).min(LONGEST_LINGER)
 }
 
 fn passed_on(signal: i32) -> Option<Signal> {
