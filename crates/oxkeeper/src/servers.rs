@@ -1,6 +1,8 @@
 //! A connect string: `host:port,host:port`, as every ZooKeeper client takes it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+
+use oxkeeper_server::names;
 
 use crate::failure::Failure;
 
@@ -38,15 +40,16 @@ fn with_port(server: &str, connect: &str) -> Result<String, Failure> {
     Ok(server.to_owned())
 }
 
-/// Resolves every server; a name may stand for several addresses, of which the first is taken.
+/// Resolves every server, as the server resolves its peers; a name may stand for several addresses, of
+/// which the first is taken.
 pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses = Vec::new();
     for server in servers {
-        let found = server
-            .to_socket_addrs()
+        let named = names::parse_host_port(server)
+            .ok_or_else(|| Failure::usage(format!("'{server}' is not host:port")))?;
+        let mut all = names::resolve_blocking(&named)
             .map_err(|error| Failure::new(format!("cannot resolve '{server}': {error}")))?;
         // Servers of a lab listen on IPv4 more often than not, and localhost names both.
-        let mut all: Vec<_> = found.collect();
         all.sort_by_key(SocketAddr::is_ipv6);
         match all.first() {
             Some(address) => addresses.push(*address),
