@@ -7,6 +7,7 @@
 Source: docs/spec/kubernetes.md 1, 2, 6, 7, 8, 10, 11, docs/spec/operations.md 4.
 """
 
+import http.server
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import threading
 
 import pytest
 import yaml
@@ -141,6 +143,11 @@ def test_every_selector_finds_the_pods_and_nothing_else_is_selected_by(name):
     selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(name, "PodDisruptionBudget")]
     selectors += [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(name, "NetworkPolicy")]
     selectors += [one["spec"]["selector"]["matchLabels"] for one in of_kind(name, "PodMonitor")]
+    for monitor in of_kind(name, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        found = [one for one in of_kind(name, "Service") if selects(wanted, one["metadata"]["labels"])]
+        assert [one["metadata"]["name"] for one in found] == [f"{app['app']}-metrics"]
+        assert found[0]["metadata"]["labels"]["app"] == app["app"], "the job that the alerts look for"
     affinity = spec["affinity"]["podAntiAffinity"]
     for term in affinity.get("requiredDuringSchedulingIgnoredDuringExecution", []):
         selectors.append(term["labelSelector"]["matchLabels"])
@@ -317,11 +324,105 @@ def test_the_rendering_is_the_one_on_record(values, request):
         ("image.tag=latest", "/image/tag"),
         ("server.logLevel=LOUD", "/server/logLevel"),
         ("storage.data.size=20", "/storage/data/size"),
+        ("server.extraFlags={--servers=5}", "/server/extraFlags/0"),
+        ("podLabels.app=other", "/podLabels/app"),
+        ("ports.server=2181", "are both 2181"),
+        ("server.minSessionTimeout=50000", "server.minSessionTimeout (50000) is more than"),
+        ("fullnameOverride=zk.west", "/fullnameOverride"),
+        ("podMonitor.enabled=true,serviceMonitor.enabled=true", "enable one"),
+        ("prometheusRule.enabled=true", "enable one"),
+        ("preStopSleepSeconds=30", "terminationGracePeriodSeconds"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(wrong, named):
     done = helm("template", "zk", str(CHART), "--kube-version", "1.30.0", "--set", wrong)
     assert done.returncode != 0 and named in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("release", ["zk.west", "z" * 53])
+def test_a_release_that_cannot_name_an_ensemble_is_refused(release):
+    done = helm("template", release, str(CHART), "--kube-version", "1.30.0")
+    assert done.returncode != 0 and "cannot name an ensemble" in done.stderr, done.stderr
+
+
+def test_numbers_of_a_million_and_more_are_written_in_digits(tmp_path):
+    values = tmp_path / "values.yaml"
+    values.write_text("server: {maxSessionTimeout: 1200000, maxClientCnxns: 1000000}")
+    done = helm("template", "zk", str(CHART), "--kube-version", "1.30.0", "-f", str(values))
+    assert "--max_session_timeout=1200000\n" in done.stdout, done.stderr
+    assert "--max_client_cnxns=1000000\n" in done.stdout
+
+
+class Cluster(http.server.BaseHTTPRequestHandler):
+    """As much of an API server as says how many members the ensemble has."""
+
+    members = 3
+
+    def do_GET(self):
+        group = {"groupVersion": "apps/v1", "version": "v1"}
+        kind = {"name": "statefulsets", "kind": "StatefulSet", "namespaced": True, "verbs": ["get"]}
+        one = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "zk"}}
+        answers = {
+            "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": []},
+            "/apis": {
+                "kind": "APIGroupList",
+                "groups": [{"name": "apps", "versions": [group], "preferredVersion": group}],
+            },
+            "/apis/apps/v1": {"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [kind]},
+            "/apis/apps/v1/namespaces/west/statefulsets/zk": one | {"spec": {"replicas": self.members}},
+        }
+        found = answers.get(self.path.split("?")[0])
+        body = json.dumps(found or {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}).encode()
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("members, wanted, refused", [(3, 3, False), (3, 5, True), (5, 3, True), (0, 5, False)])
+def test_the_number_of_members_of_an_ensemble_that_runs_cannot_be_changed(tmp_path, members, wanted, refused):
+    handler = type("Cluster", (Cluster,), {"members": members})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "here",
+                    "clusters": [
+                        {"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
+                    ],
+                    "contexts": [{"name": "here", "context": {"cluster": "here", "user": ""}}],
+                }
+            )
+        )
+        words = ["--dry-run=server", "--kubeconfig", str(config), "-n", "west", "--set", f"replicas={wanted}"]
+        done = helm("template", "zk", str(CHART), "--kube-version", "1.30.0", *words)
+        server.shutdown()
+    if refused:
+        assert done.returncode != 0 and f"the ensemble has {members} members" in done.stderr, done.stderr
+    else:
+        assert done.returncode == 0 and f"--servers={wanted}\n" in done.stdout, done.stderr
+
+
+def test_the_component_for_monitoring_selects_the_pods_of_the_base():
+    if not KUBECTL:
+        pytest.skip("kubectl is not here")
+    component = yaml.safe_load_all(run("kubectl", "kustomize", str(PRODUCTION / "overlays/monitoring")))
+    monitors = [one["spec"] for one in component if one["kind"] == "PodMonitor"]
+    _, labels, spec = pod("kustomize:base")
+    ports = {one["name"] for one in spec["containers"][0]["ports"]}
+    assert len(monitors) == 1 and selects(monitors[0]["selector"]["matchLabels"], labels)
+    assert {one["port"] for one in monitors[0]["podMetricsEndpoints"]} <= ports
+    assert labels[monitors[0]["jobLabel"]] == "zk", "the job that the alerts look for"
 
 
 def test_monitoring_without_a_metrics_port_is_refused():
