@@ -73,6 +73,11 @@ impl FrameSizes {
         let (_, min, max) = self.last_min_max.unwrap_or((len, len, len));
         self.last_min_max = Some((len, min.min(len), max.max(len)));
     }
+
+    /// Bytes of replies.
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
 }
 
 impl Stats {
@@ -121,13 +126,6 @@ impl Stats {
             size.store(-1, Ordering::Relaxed);
         }
         self.latency_min_ms.store(u64::MAX, Ordering::Relaxed);
-    }
-}
-
-impl FrameSizes {
-    /// Bytes of replies.
-    pub fn replies(&self) -> u64 {
-        self.replies
     }
 }
 

@@ -557,7 +557,9 @@ impl Actor {
         self.take_down(id, "replaced by a newer connection");
         self.next_id += 1;
         let generation = self.next_id;
-        if let Ok(address) = stream.peer_addr() {
+        if self.config.ensemble.servers.contains_key(&id)
+            && let Ok(address) = stream.peer_addr()
+        {
             self.met.lock().insert(id, address.ip().to_canonical());
         }
         info!("election connection to server {id} is up");

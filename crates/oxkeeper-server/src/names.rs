@@ -1,4 +1,4 @@
-//! Host names: resolved anew at every use, never cached, off the runtime's threads.
+//! Host names: resolved anew at every use, never cached, in bounded time.
 //!
 //! Members of an ensemble move (containers get new addresses under the same name), so nothing here
 //! remembers an address. `/etc/hosts` comes first, then the DNS servers of `/etc/resolv.conf` with its

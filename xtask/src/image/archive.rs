@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use chrono::{DateTime, SecondsFormat};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl Blob {
 /// Puts an image together.
 pub fn write(parts: Parts<'_>) -> Outcome<Archive> {
     let architecture = architecture()?;
-    let created = date(parts.time);
+    let created = date(parts.time)?;
     let kinds: Vec<&str> = parts.layers.iter().map(|(kind, _)| *kind).collect();
     let mut layers = Vec::new();
     for (_, bytes) in parts.layers {
@@ -176,20 +177,10 @@ fn architecture() -> Outcome<&'static str> {
 }
 
 /// Seconds of 1970 as RFC 3339.
-fn date(time: u64) -> String {
-    let (days, second) = (time / 86_400, time % 86_400);
-    // Years begin in March here, so that the day of the leap year is their last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+fn date(time: u64) -> Outcome<String> {
+    let time = i64::try_from(time).ok().and_then(|time| DateTime::from_timestamp(time, 0));
+    let time = time.ok_or("the time of the image is beyond all calendars")?;
+    Ok(time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 #[cfg(test)]
@@ -265,9 +256,10 @@ mod tests {
 
     #[test]
     fn seconds_of_1970_are_written_as_dates() {
-        assert_eq!(date(0), "1970-01-01T00:00:00Z");
-        assert_eq!(date(951_827_696), "2000-02-29T12:34:56Z");
-        assert_eq!(date(1_795_910_400), "2026-11-29T00:00:00Z");
-        assert_eq!(date(4_102_444_799), "2099-12-31T23:59:59Z");
+        assert_eq!(date(0).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(date(951_827_696).unwrap(), "2000-02-29T12:34:56Z");
+        assert_eq!(date(1_795_910_400).unwrap(), "2026-11-29T00:00:00Z");
+        assert_eq!(date(4_102_444_799).unwrap(), "2099-12-31T23:59:59Z");
+        assert!(date(u64::MAX).is_err());
     }
 }

@@ -228,6 +228,8 @@ async fn a_stranger_is_heard_and_answered_and_forgotten() {
     assert_eq!(link_event(&mut inbox).await, (9, true));
     links.send(9, vote(4));
     assert_eq!(stranger.read_u32().await.unwrap() as usize, vote(4).to_bytes().len());
+    // Only members are followed, and strangers may be many.
+    assert_eq!(links.met_at(9), None);
     drop(stranger);
     assert_eq!(link_event(&mut inbox).await, (9, false));
 }

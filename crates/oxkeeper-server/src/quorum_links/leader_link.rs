@@ -32,7 +32,8 @@ pub struct LeaderLinkConfig {
     /// Quorum addresses of the leader; resolved anew at each attempt, tried at once.
     pub addresses: Vec<HostPort>,
     /// Where the leader was met while it was elected: for names that the DNS does not know yet, or not
-    /// any more. It may answer for some time from what it knew before the leader started.
+    /// any more. It may answer for some time from what it knew before the leader started. No proof of
+    /// who is there, no more than a name is.
     pub met_at: Option<IpAddr>,
     /// Limit of connecting as a whole (`initLimit` or `connectToLearnerMasterLimit` ticks).
     pub connect_timeout: Duration,
