@@ -204,7 +204,7 @@ impl ClientPort {
 
     fn unregister(&self, client: &Arc<Client>) {
         client.disconnected(&self.shared);
-        self.mailbox.push(Event::Input(Input::Disconnected(client.clone())));
+        self.mailbox.push(Event::input(Input::Disconnected(client.clone())));
         let mut connections = self.connections.lock();
         connections.clients.remove(&client.id);
         if let Some(here) = connections.per_address.get_mut(&client.peer.ip()) {
@@ -367,7 +367,7 @@ impl Task<'_> {
             );
             self.input.drain(..progress.consumed);
             if !self.inputs.is_empty() {
-                self.port.mailbox.extend(self.inputs.drain(..).map(Event::Input));
+                self.port.mailbox.extend(self.inputs.drain(..).map(Event::input));
             }
             if let Some(reason) = progress.close {
                 return reason;

@@ -1,5 +1,5 @@
-//! The disk's threads: the log (which also does everything whose order against the log matters),
-//! periodic snapshots, and old proposals for learners.
+//! The disk's threads: the log thread runs the node's disk queue; periodic snapshots and old proposals
+//! for learners have threads of their own.
 //!
 //! A failed write or sync ends the process: what the disk holds after it is unknown, and only a
 //! restart reads it back. Source: `docs/spec/operations.md` 9.3.
@@ -9,64 +9,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use oxkeeper_proto::{Epoch, Zxid};
-use oxkeeper_replica::{Input, Shared, Summary};
-use oxkeeper_storage::{EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog};
-use oxkeeper_zab::{LinkId, Proposal};
+use oxkeeper_node::node::LogRead;
+use oxkeeper_node::{
+    DiskRequest, Done, Milestone, Op, SnapshotJob, SnapshotStep, StepSize, Store, read_log,
+};
+use oxkeeper_replica::{Input, Summary};
+use oxkeeper_storage::{CompleteSnapshot, RealDisk, StorageError, Synced};
 use parking_lot::Mutex;
 
 use crate::driver::{Event, ExitOnPanic};
-use crate::loading::{LoadSettings, LoadedState, load_state};
 use crate::mailbox::Mailbox;
-use crate::snapshots::{self, SnapshotSettings};
 
-/// Work for the log thread, carried out in order.
-#[derive(Debug)]
-pub enum DiskOp {
-    /// Append; [`oxkeeper_zab::Input::Flushed`] follows when it is durable.
-    Append(Proposal),
-    /// Write acceptedEpoch.
-    SaveAcceptedEpoch(Epoch),
-    /// Announce an epoch whose history follows.
-    PrepareCurrentEpoch(Epoch),
-    /// Write currentEpoch.
-    SaveCurrentEpoch(Epoch),
-    /// Write a snapshot of the tree as it is, replacing the log's history.
-    SaveSnapshot,
-    /// Cut the log and load anew.
-    Truncate(Zxid),
-    /// Load anew.
-    Reload,
-    /// A periodic snapshot has ended: give it its name, unless the history was replaced since.
-    Publish {
-        /// [`LogThread::generation`] when it began.
-        generation: u64,
-        /// Nothing, if it was given up.
-        finished: Option<snapshots::Finished>,
-    },
-    /// Everything before this is done; end.
-    Stop,
-}
-
-/// Settings of the log and of snapshots.
-#[derive(Clone, Debug)]
+/// What operators may set about the threads.
+#[derive(Clone, Copy, Debug)]
 pub struct DiskSettings {
-    /// Format and preallocation of the log.
-    pub log: LogOptions,
-    /// `snapCount`.
-    pub snap_count: i64,
-    /// `snapSizeLimitInKb`.
-    pub snap_size_kib: i64,
-    /// `txnLogSizeLimitInKb`.
-    pub log_size_kib: i64,
     /// `fsync.warningthresholdms`.
     pub slow_sync: Duration,
     /// `snapshotSizeFactor`.
     pub snapshot_size_factor: f64,
-    /// How snapshots are written.
-    pub snapshot: SnapshotSettings,
-    /// How the directory is loaded.
-    pub load: LoadSettings,
+    /// Longest payload, in bytes.
+    pub record_limit: usize,
+    /// Pause after each piece of a snapshot that nobody waits for: leaves disk and processor to the
+    /// writes that go on.
+    pub snapshot_pace: Duration,
 }
 
 /// Counters for operators.
@@ -111,15 +76,6 @@ impl DiskStats {
         ]
     }
 
-    /// Records a load of the data directory.
-    pub fn loaded(&self, loaded: &LoadedState) {
-        let ms = |time: Duration| time.as_millis() as u64;
-        self.dbinittime.record(ms(loaded.snapshot_time + loaded.replay_time));
-        self.startup_snap_load_time.record(ms(loaded.snapshot_time));
-        self.startup_txns_load_time.record(ms(loaded.replay_time));
-        self.startup_txns_loaded.record(loaded.replayed);
-    }
-
     /// Starts anew (`srst`).
     pub fn reset(&self) {
         self.summaries().iter().for_each(|(_, summary)| summary.reset());
@@ -127,9 +83,49 @@ impl DiskStats {
     }
 }
 
+/// Measures a load of the data directory.
+#[derive(Debug)]
+pub struct LoadTimer {
+    stats: Arc<DiskStats>,
+    times: Mutex<[Instant; 2]>,
+}
+
+impl LoadTimer {
+    /// Records into `stats`.
+    pub fn new(stats: Arc<DiskStats>) -> LoadTimer {
+        LoadTimer { stats, times: Mutex::new([Instant::now(); 2]) }
+    }
+
+    /// The load has come to a milestone.
+    pub fn reached(&self, milestone: Milestone) {
+        let ms = |time: Duration| time.as_millis() as u64;
+        let mut times = self.times.lock();
+        match milestone {
+            Milestone::Begun => *times = [Instant::now(); 2],
+            Milestone::SnapshotRead => times[1] = Instant::now(),
+            Milestone::Loaded { replayed } => {
+                let [begun, snapshot_read] = *times;
+                self.stats.dbinittime.record(ms(begun.elapsed()));
+                self.stats.startup_snap_load_time.record(ms(snapshot_read - begun));
+                self.stats.startup_txns_load_time.record(ms(snapshot_read.elapsed()));
+                self.stats.startup_txns_loaded.record(replayed);
+            }
+        }
+    }
+}
+
+/// Work for the log thread.
+#[derive(Debug)]
+pub enum Job {
+    /// For the store.
+    Op(Op<RealDisk>),
+    /// Everything before this is done; end.
+    Stop,
+}
+
 /// The queue to the log thread.
 pub struct DiskThread {
-    queue: Arc<Mailbox<DiskOp>>,
+    queue: Arc<Mailbox<Job>>,
     mailbox: Arc<Mailbox<Event>>,
     disk: RealDisk,
     settings: DiskSettings,
@@ -137,94 +133,75 @@ pub struct DiskThread {
 }
 
 impl DiskThread {
-    /// Starts the log thread on a history that ends with `last`.
+    /// Starts the log thread.
     pub fn start(
         disk: RealDisk,
+        store: Store<RealDisk>,
         settings: DiskSettings,
-        last: Zxid,
-        shared: Arc<Shared>,
         mailbox: Arc<Mailbox<Event>>,
         stats: Arc<DiskStats>,
     ) -> std::io::Result<DiskThread> {
         let queue = Arc::new(Mailbox::default());
-        let random = [crate::random(), crate::random()];
-        let roll = RollPolicy::new(
-            settings.snap_count,
-            settings.snap_size_kib,
-            settings.log_size_kib,
-            random,
-        );
         let worker = LogThread {
-            log: TxnLog::new(disk.clone(), settings.log.clone(), last),
-            epochs: EpochFiles::new(disk.clone()),
-            disk: disk.clone(),
-            settings: settings.clone(),
-            roll,
-            shared,
-            mailbox: mailbox.clone(),
-            queue: queue.clone(),
-            stats,
-            snapshot_running: false,
-            generation: 0,
-            unsynced: 0,
-            rest_us: 0,
+            store,
+            out: Answers {
+                mailbox: mailbox.clone(),
+                queue: queue.clone(),
+                settings,
+                timer: LoadTimer::new(stats.clone()),
+                stats,
+                snapshot_begun: None,
+                rest_us: 0,
+                file_len: 0,
+            },
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
         Ok(DiskThread { queue, mailbox, disk, settings, thread })
     }
 
-    /// Queues work, in order, leaving `ops` empty.
-    pub fn append(&self, ops: &mut Vec<DiskOp>) {
-        self.queue.append(ops);
+    /// Queues work of the protocol, in order, leaving `requests` empty.
+    pub fn request(&self, requests: &mut Vec<DiskRequest>) {
+        self.queue.extend(requests.drain(..).map(|request| Job::Op(Op::Request(request))));
+    }
+
+    /// Where else work can be queued.
+    pub fn queue(&self) -> Arc<Mailbox<Job>> {
+        self.queue.clone()
     }
 
     /// Reads old proposals on a thread of its own; the answer is a `LogRead`.
-    pub fn read_log(&self, link: LinkId, from: Zxid, to: Zxid) {
-        let (disk, mailbox) = (self.disk.clone(), self.mailbox.clone());
-        let factor = self.settings.snapshot_size_factor;
-        let limit = self.settings.log.record_limit;
-        let read = move || {
-            let proposals = crate::loading::read_log(&disk, from, to, factor, limit);
+    pub fn read_log(&self, read: LogRead) {
+        let LogRead { link, from, to } = read;
+        let (disk, mailbox, settings) = (self.disk.clone(), self.mailbox.clone(), self.settings);
+        let work = move || {
+            let (factor, limit) = (settings.snapshot_size_factor, settings.record_limit);
+            let proposals = read_log(&disk, from, to, factor, limit);
             let input = oxkeeper_zab::Input::LogRead { link, proposals };
-            mailbox.push(Event::Input(Input::Zab(input)));
+            mailbox.push(Event::input(Input::Zab(input)));
         };
-        if let Err(error) = std::thread::Builder::new().name("log-read".to_owned()).spawn(read) {
+        if let Err(error) = std::thread::Builder::new().name("log-read".to_owned()).spawn(work) {
             tracing::warn!(%error, "no thread to read the log; the learner gets a snapshot");
             let input = oxkeeper_zab::Input::LogRead { link, proposals: None };
-            self.mailbox.push(Event::Input(Input::Zab(input)));
+            self.mailbox.push(Event::input(Input::Zab(input)));
         }
     }
 
     /// Waits until everything queued is done.
     pub fn finish(self) {
-        self.queue.push(DiskOp::Stop);
+        self.queue.push(Job::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the log thread has panicked");
         }
     }
 }
 
-struct LogThread {
-    log: TxnLog<RealDisk>,
-    epochs: EpochFiles<RealDisk>,
-    disk: RealDisk,
-    settings: DiskSettings,
-    roll: RollPolicy,
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox<Event>>,
-    queue: Arc<Mailbox<DiskOp>>,
-    stats: Arc<DiskStats>,
-    snapshot_running: bool,
-    /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
-    generation: u64,
-    /// Transactions appended since the last sync.
-    unsynced: u64,
-    /// Time of syncs that is not yet in the statistics, below 1000.
-    rest_us: u64,
-}
-
 /// Idle time after which the log prepares for what comes.
 const IDLE: Duration = Duration::from_millis(2);
+
+struct LogThread {
+    store: Store<RealDisk>,
+    out: Answers,
+}
 
 impl LogThread {
     fn run(mut self) {
@@ -236,179 +213,120 @@ impl LogThread {
     }
 
     fn work(&mut self) -> Result<(), StorageError> {
-        let mut ops = Vec::new();
+        let queue = self.out.queue.clone();
+        let mut jobs = Vec::new();
         let mut preparing = true;
-        loop {
+        let mut going = true;
+        while going {
             let deadline = preparing.then(|| Instant::now() + IDLE);
-            self.queue.take(&mut ops, deadline);
-            if ops.is_empty() {
-                preparing = self.log.prepare()?;
+            queue.take(&mut jobs, deadline);
+            if jobs.is_empty() {
+                preparing = self.store.prepare()?;
                 continue;
             }
-            self.stats.sync_processor_queue_size.record(ops.len() as u64);
-            let mut appended = false;
-            for op in ops.drain(..) {
-                match op {
-                    DiskOp::Append(proposal) => {
-                        self.log.append(proposal.zxid, &proposal.payload)?;
-                        self.roll.appended(proposal.payload.len());
-                        self.unsynced += 1;
-                        appended = true;
-                    }
-                    DiskOp::Stop => return self.sync(),
-                    op => {
-                        // Order matters: what was appended before is durable before this.
-                        if std::mem::take(&mut appended) {
-                            self.sync()?;
-                        }
-                        self.other(op)?;
-                    }
+            preparing = true;
+            self.out.stats.sync_processor_queue_size.record(jobs.len() as u64);
+            self.out.file_len = self.store.log_file_len();
+            let ops = jobs.drain(..).map_while(|job| match job {
+                Job::Op(op) => Some(op),
+                Job::Stop => {
+                    going = false;
+                    None
                 }
+            });
+            let out = &mut self.out;
+            self.store.carry_out(ops, &mut |done| out.done(done))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where what the store gives back goes.
+struct Answers {
+    mailbox: Arc<Mailbox<Event>>,
+    queue: Arc<Mailbox<Job>>,
+    settings: DiskSettings,
+    stats: Arc<DiskStats>,
+    timer: LoadTimer,
+    snapshot_begun: Option<Instant>,
+    /// Time of syncs that is not yet in the statistics, below 1000.
+    rest_us: u64,
+    /// Of the present log file, in bytes.
+    file_len: u64,
+}
+
+impl Answers {
+    fn done(&mut self, done: Done<RealDisk>) {
+        match done {
+            Done::Input(input) => self.mailbox.push(Event::input(input)),
+            Done::Synced(synced) => self.synced(synced),
+            Done::TakeSnapshot(job) => self.take_snapshot(job),
+            Done::SnapshotBegun => self.snapshot_begun = Some(Instant::now()),
+            Done::Published { zxid, .. } => {
+                if let Some(begun) = self.snapshot_begun.take() {
+                    self.stats.snapshottime.record(begun.elapsed().as_millis() as u64);
+                }
+                *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
             }
-            if appended {
-                self.sync()?;
-                preparing = true;
+            Done::Reached(milestone) => self.timer.reached(milestone),
+            Done::Purged(Ok(purged)) => tracing::info!(?purged, "purge task completed"),
+            Done::Purged(Err(error)) => {
+                tracing::warn!(%error, "purge failed; trying again next time");
             }
-            self.roll_if_due()?;
         }
     }
 
-    fn answer(&self, input: oxkeeper_zab::Input) {
-        self.mailbox.push(Event::Input(Input::Zab(input)));
-    }
-
-    /// Makes what was appended durable, and says so.
-    fn sync(&mut self) -> Result<(), StorageError> {
-        let synced = self.log.sync()?;
-        self.answer(oxkeeper_zab::Input::Flushed(synced.zxid));
+    fn synced(&mut self, synced: Synced) {
         let stats = &self.stats;
         // What is left of a millisecond counts for the next one: the sum stays true.
         let took_us = synced.took.as_micros() as u64 + self.rest_us;
         self.rest_us = took_us % 1000;
         stats.fsynctime.record(took_us / 1000);
-        let batch = std::mem::take(&mut self.unsynced);
+        let batch = synced.records as u64;
         stats.sync_processor_batch_size.record(batch);
         stats.sync_processor_request_queued.fetch_add(batch, Ordering::Relaxed);
         if self.settings.slow_sync < synced.took {
-            self.stats.slow_syncs.fetch_add(1, Ordering::Relaxed);
+            stats.slow_syncs.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 "fsync-ing the write ahead log in log took {}ms which will adversely effect \
                  operation latency.File size is {} bytes. See the ZooKeeper troubleshooting guide",
                 synced.took.as_millis(),
-                self.log.file_len()
+                self.file_len + synced.bytes as u64
             );
         }
-        Ok(())
     }
 
-    fn other(&mut self, op: DiskOp) -> Result<(), StorageError> {
-        use oxkeeper_zab::Input as Z;
-        match op {
-            DiskOp::SaveAcceptedEpoch(epoch) => {
-                self.epochs.save_accepted(epoch)?;
-                self.answer(Z::AcceptedEpochSaved(epoch));
+    /// Takes a periodic snapshot on a thread of its own. It is named by the log thread, behind everything
+    /// that it may contain.
+    fn take_snapshot(&self, job: SnapshotJob<RealDisk>) {
+        let generation = job.generation();
+        let (queue, stats, pace) =
+            (self.queue.clone(), self.stats.clone(), self.settings.snapshot_pace);
+        let publish = move |complete| Job::Op(Op::Publish { generation, complete });
+        let work = move || {
+            let begun = Instant::now();
+            let complete = write_paced(job, pace).unwrap_or_else(|error| fatal(&error));
+            if complete.is_some() {
+                stats.snapshottime.record(begun.elapsed().as_millis() as u64);
             }
-            DiskOp::PrepareCurrentEpoch(epoch) => self.epochs.announce_current(epoch)?,
-            DiskOp::SaveCurrentEpoch(epoch) => {
-                self.epochs.save_current(epoch)?;
-                self.answer(Z::CurrentEpochSaved(epoch));
-            }
-            DiskOp::SaveSnapshot => self.save_snapshot()?,
-            DiskOp::Truncate(zxid) => {
-                self.log.roll()?;
-                let limit = self.settings.log.record_limit;
-                match oxkeeper_storage::truncate(&self.disk, zxid, limit) {
-                    Ok(_) => self.reload()?,
-                    Err(error @ StorageError::CannotTruncate { .. }) => {
-                        tracing::warn!("{error}. Asking the leader for a snapshot instead");
-                        self.answer(Z::TruncateFailed);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            DiskOp::Reload => {
-                self.log.roll()?;
-                self.reload()?;
-            }
-            DiskOp::Publish { generation, finished } => {
-                self.snapshot_running = false;
-                if let Some(finished) = finished.filter(|_| generation == self.generation) {
-                    self.publish(finished)?;
-                }
-            }
-            DiskOp::Append(_) | DiskOp::Stop => unreachable!("handled by the caller"),
-        }
-        Ok(())
-    }
-
-    /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
-    fn save_snapshot(&mut self) -> Result<(), StorageError> {
-        self.generation += 1;
-        let zxid = self.shared.state.read().last_zxid();
-        let begun = Instant::now();
-        let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
-        self.stats.snapshottime.record(begun.elapsed().as_millis() as u64);
-        self.publish(finished.expect("nobody replaces the state while the role waits for this"))?;
-        if self.log.appended() != zxid {
-            // Log and newer snapshots belong to another history now: no later start may see them.
-            oxkeeper_storage::adopt_snapshot(&self.disk, zxid)?;
-            self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), zxid);
-        }
-        self.answer(oxkeeper_zab::Input::SnapshotSaved);
-        Ok(())
-    }
-
-    fn publish(&self, finished: snapshots::Finished) -> Result<(), StorageError> {
-        let zxid = finished.publish()?;
-        *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
-        Ok(())
-    }
-
-    fn reload(&mut self) -> Result<(), StorageError> {
-        self.generation += 1;
-        let loaded = load_state(&self.disk, &self.settings.load)?;
-        self.stats.loaded(&loaded);
-        let last = loaded.history.last_zxid;
-        self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
-        let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
-        self.mailbox.push(Event::Input(input));
-        Ok(())
-    }
-
-    fn roll_if_due(&mut self) -> Result<(), StorageError> {
-        let decision = self.roll.decide(self.log.file_len());
-        if decision == Roll::No {
-            return Ok(());
-        }
-        self.log.roll()?;
-        if decision == Roll::LogAndSnapshot {
-            self.roll.rolled([crate::random(), crate::random()]);
-            if !self.snapshot_running {
-                self.snapshot_running = true;
-                self.start_snapshot();
-            }
-        }
-        Ok(())
-    }
-
-    fn start_snapshot(&mut self) {
-        let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        let (settings, queue) = (self.settings.snapshot.clone(), self.queue.clone());
-        let (pace, generation) = (Some(settings.pace), self.generation);
-        let (stats, begun) = (self.stats.clone(), Instant::now());
-        let take = move || match snapshots::write(&disk, &shared, &settings, pace) {
-            // Named by the log thread, behind everything that the snapshot may contain.
-            Ok(finished) => {
-                if finished.is_some() {
-                    stats.snapshottime.record(begun.elapsed().as_millis() as u64);
-                }
-                queue.push(DiskOp::Publish { generation, finished });
-            }
-            Err(error) => fatal(&error),
+            queue.push(publish(complete));
         };
-        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(take) {
+        if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(work) {
             tracing::warn!(%error, "no thread for a snapshot; the next roll tries again");
-            self.snapshot_running = false;
+            self.queue.push(publish(None));
+        }
+    }
+}
+
+fn write_paced(
+    mut job: SnapshotJob<RealDisk>,
+    pace: Duration,
+) -> Result<Option<Box<CompleteSnapshot<RealDisk>>>, StorageError> {
+    loop {
+        match job.step(StepSize::USUAL)? {
+            SnapshotStep::More => std::thread::sleep(pace),
+            SnapshotStep::Complete(complete) => return Ok(Some(complete)),
+            SnapshotStep::Outdated => return Ok(None),
         }
     }
 }

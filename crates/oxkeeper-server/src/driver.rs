@@ -1,86 +1,87 @@
-//! The replica thread: takes all that has arrived, lets the replica handle it, performs the outputs.
+//! The replica thread: takes all that has arrived, lets the node handle it, does what it asks.
 //!
 //! While it sleeps, whoever brings a little work does it in its stead ([`StandIn`]): a lone request then
 //! passes through the server with one hand-over, to the log thread.
-//!
-//! One wake-up makes at most one write to each peer, one batch for the disk, and one wake-up of each
-//! client concerned. Few clients get their replies directly, before anything else is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use oxkeeper_node::node::{FEW, LogRead};
+use oxkeeper_node::{DiskRequest, Node, PortEvent, TreeStream};
 use oxkeeper_proto::ServerId;
-use oxkeeper_proto::ensemble::EnsembleConfig;
-use oxkeeper_replica::{Input, Output, Replica};
-use oxkeeper_state::StateLoader;
+use oxkeeper_proto::quorum::Notification;
+use oxkeeper_replica::{Client, Input, Replica};
+use oxkeeper_zab::LinkId;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use crate::clock::Clock;
-use crate::disk::{DiskOp, DiskThread};
+use crate::disk::DiskThread;
 use crate::election_links::ElectionLinks;
 use crate::mailbox::{Mailbox, StandIn};
-use crate::peers::{PeerEvent, Peers};
+use crate::peers::Peers;
 
 /// What reaches the replica thread.
 pub enum Event {
-    /// For the replica.
-    Input(Input),
-    /// From a connection on the quorum port; may belong to a role that has ended.
-    Peer(PeerEvent),
+    /// For the node.
+    Node(oxkeeper_node::Event),
     /// A look at the replica, for operators.
     Query(Box<dyn FnOnce(&Replica) + Send>),
     /// End the thread.
     Stop,
 }
 
-/// How the peers of an ensemble are reached.
-#[derive(Clone, Debug)]
-pub struct PeerConfig {
-    /// This server.
-    pub me: ServerId,
-    /// Members and their addresses.
-    pub ensemble: EnsembleConfig,
-    /// Listen on all addresses (`quorumListenOnAllIPs`).
-    pub listen_on_all: bool,
-    /// Longest string or buffer in a packet, in bytes.
-    pub max_len: usize,
-    /// `initLimit` as a duration.
-    pub init_limit: Duration,
-    /// `connectToLearnerMasterLimit` as a duration.
-    pub connect_limit: Duration,
-    /// Makes the receiver of a snapshot stream.
-    pub state_seed: u64,
-    /// Options of a state built from a stream.
-    pub state_options: oxkeeper_state::Options,
+impl Event {
+    /// From the disk, the election port or a client.
+    pub fn input(input: Input) -> Event {
+        Event::Node(oxkeeper_node::Event::Input(input))
+    }
+
+    /// From the quorum port.
+    pub fn port(term: u64, event: PortEvent) -> Event {
+        Event::Node(oxkeeper_node::Event::Port { term, event })
+    }
+
+    /// Is it handled in a few microseconds, as a rule?
+    fn is_little(&self) -> bool {
+        use oxkeeper_node::Event as N;
+        match self {
+            Event::Node(N::Input(Input::Reloaded(..) | Input::SnapshotReceived(_))) => false,
+            // Links come and go seldom, and an event of theirs may end the task that brings it.
+            Event::Node(N::Port { event, .. }) => event.packets().is_some_and(|few| few <= FEW),
+            Event::Node(N::Input(_)) | Event::Query(_) => true,
+            Event::Stop => false,
+        }
+    }
 }
 
 /// Everything the thread works with.
 pub struct Driver {
     /// The server as a value.
-    pub replica: Replica,
+    pub node: Node,
     /// Time.
     pub clock: Clock,
+    /// What the node reaches.
+    pub surroundings: Surroundings,
+    /// [`Node::is_calm`], for those who stand in.
+    pub calm: Arc<AtomicBool>,
+}
+
+/// Disk and peers.
+pub struct Surroundings {
     /// The disk's queue.
     pub disk: DiskThread,
     /// Election port; ensemble only.
     pub election: Option<ElectionLinks>,
     /// Quorum port; ensemble only.
     pub peers: Option<Peers>,
-    /// Scratch.
-    pub outputs: Vec<Output>,
-    /// Scratch.
-    pub disk_ops: Vec<DiskOp>,
-    /// Few proposals are under way: batches would be small anyway.
-    pub calm: Arc<AtomicBool>,
 }
 
-/// Runs a driver until [`Event::Stop`], starting with the outputs of the replica's making that are in
-/// [`Driver::outputs`].
+/// Runs a driver until [`Event::Stop`].
 pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
     let _guard = ExitOnPanic;
-    driver.perform();
+    // What the start has left to do.
+    driver.step(&mut Vec::new());
     let mut deadline = driver.deadline();
     let calm = driver.calm.clone();
     let driver = Arc::new(Mutex::new(Some(driver)));
@@ -98,10 +99,6 @@ pub fn run(mut driver: Driver, mailbox: &Mailbox<Event>) {
     }
 }
 
-/// Most events handled by somebody else than the replica thread (no longer than a hand-over takes), and
-/// most proposals under way meanwhile: with more of them, larger batches save more than hand-overs cost.
-const LITTLE: usize = 8;
-
 /// Does the replica thread's work while that sleeps.
 struct Representative {
     driver: Arc<Mutex<Option<Driver>>>,
@@ -110,9 +107,10 @@ struct Representative {
 }
 
 impl StandIn<Event> for Representative {
+    /// With more proposals under way, larger batches save more than hand-overs cost.
     fn may(&self, items: &[Event]) -> bool {
         let calm = self.calm.load(Ordering::Relaxed);
-        calm && items.len() <= LITTLE && items.iter().all(Event::is_little)
+        calm && items.len() <= FEW && items.iter().all(Event::is_little)
     }
 
     fn run(&self, items: &mut Vec<Event>) -> Option<Instant> {
@@ -121,17 +119,6 @@ impl StandIn<Event> for Representative {
         let driver = slot.as_mut().expect("the thread is awake once it ends");
         assert!(driver.step(items), "a stop is never little work");
         driver.deadline()
-    }
-}
-
-impl Event {
-    /// Is it handled in a few microseconds, as a rule?
-    fn is_little(&self) -> bool {
-        match self {
-            Event::Input(Input::Reloaded(..) | Input::SnapshotReceived(_)) | Event::Stop => false,
-            Event::Peer(event) => event.is_little(),
-            Event::Input(_) | Event::Query(_) => true,
-        }
     }
 }
 
@@ -149,117 +136,115 @@ impl Drop for ExitOnPanic {
 }
 
 impl Driver {
-    /// When the replica wants to be called next.
+    /// When the node wants to be called next.
     fn deadline(&self) -> Option<Instant> {
-        self.replica.next_timeout().map(|at| self.clock.instant(at))
+        self.node.next_timeout().map(|at| self.clock.instant(at))
     }
 
-    /// Handles events and performs what follows from them. False: a stop was among them.
+    /// Handles events and does what follows from them. False: a stop was among them.
     fn step(&mut self, events: &mut Vec<Event>) -> bool {
         let now = self.clock.now();
         for event in events.drain(..) {
             match event {
-                Event::Input(input) => self.replica.handle(now, input, &mut self.outputs),
-                Event::Peer(event) => {
-                    if let Some(peers) = &mut self.peers {
-                        for input in peers.inputs(event) {
-                            self.replica.handle(now, input, &mut self.outputs);
-                        }
-                    }
-                }
-                Event::Query(look) => look(&self.replica),
+                Event::Node(event) => self.node.handle(now, event),
+                Event::Query(look) => look(self.node.replica()),
                 Event::Stop => return false,
             }
         }
-        if self.replica.next_timeout().is_some_and(|at| at <= now.mono_ms) {
-            self.replica.on_timeout(now, &mut self.outputs);
-        }
-        self.replica.finish(now, &mut self.outputs);
-        self.calm.store(self.replica.outstanding_proposals() <= LITTLE, Ordering::Relaxed);
-        self.perform();
+        self.node.finish(now, &mut self.surroundings);
+        self.calm.store(self.node.is_calm(), Ordering::Relaxed);
         true
-    }
-
-    fn perform(&mut self) {
-        use oxkeeper_zab::Output as Z;
-        let mut wakes = Vec::new();
-        let disk_ops = &mut self.disk_ops;
-        for output in self.outputs.drain(..) {
-            let output = match output {
-                Output::Wake(client) => {
-                    wakes.push(client);
-                    continue;
-                }
-                Output::Zab(output) => output,
-            };
-            match output {
-                Z::Append(proposal) => disk_ops.push(DiskOp::Append(proposal)),
-                Z::SaveAcceptedEpoch(epoch) => disk_ops.push(DiskOp::SaveAcceptedEpoch(epoch)),
-                Z::PrepareCurrentEpoch(epoch) => disk_ops.push(DiskOp::PrepareCurrentEpoch(epoch)),
-                Z::SaveCurrentEpoch(epoch) => disk_ops.push(DiskOp::SaveCurrentEpoch(epoch)),
-                Z::SaveSnapshot => disk_ops.push(DiskOp::SaveSnapshot),
-                Z::Truncate(zxid) => disk_ops.push(DiskOp::Truncate(zxid)),
-                Z::Reload => disk_ops.push(DiskOp::Reload),
-                Z::ReadLog { link, from, to } => self.disk.read_log(link, from, to),
-                Z::Notify { to, notification } => {
-                    if let Some(election) = &self.election {
-                        election.send(to, notification);
-                    }
-                }
-                Z::ConnectElection => {
-                    if let Some(election) = &self.election {
-                        election.connect_all();
-                    }
-                }
-                output => {
-                    if let Some(peers) = &mut self.peers {
-                        let election = &self.election;
-                        let met_at = |server| election.as_ref()?.met_at(server);
-                        peers.perform(output, met_at);
-                    }
-                }
-            }
-        }
-        // Somebody waits for a reply; nobody for the COMMITs, as a rule.
-        if self.calm.load(Ordering::Relaxed) && wakes.len() <= LITTLE {
-            for client in wakes.drain(..) {
-                client.write();
-            }
-        }
-        // Proposals leave before the own disk begins, so that all disks work at the same time.
-        if let Some(peers) = &mut self.peers {
-            peers.flush();
-        }
-        self.disk.append(disk_ops);
-        for client in wakes {
-            client.wake();
-        }
     }
 
     /// Lets queued log writes finish, and closes the peers' connections.
     fn stop(mut self) {
-        self.perform();
-        if let Some(peers) = &mut self.peers {
+        self.node.finish(self.clock.now(), &mut self.surroundings);
+        let Surroundings { disk, election, peers } = self.surroundings;
+        if let Some(mut peers) = peers {
             peers.close();
         }
-        if let Some(election) = &self.election {
+        if let Some(election) = election {
             election.shutdown();
         }
-        self.disk.finish();
+        disk.finish();
     }
 }
 
-/// Makes states for snapshot streams.
-pub fn new_loader(config: &PeerConfig) -> impl Fn() -> Box<StateLoader> + Send + Sync + 'static {
-    let (seed, options) = (config.state_seed, config.state_options);
-    move || Box::new(StateLoader::new(seed, options))
-}
+impl oxkeeper_node::Driver for Surroundings {
+    fn notify(&mut self, to: ServerId, notification: Notification) {
+        if let Some(election) = &self.election {
+            election.send(to, notification);
+        }
+    }
 
-/// The runtime handle and mailbox that callbacks of connections use.
-#[derive(Clone)]
-pub struct Context {
-    /// Runs connection tasks.
-    pub runtime: Handle,
-    /// Takes what they bring.
-    pub mailbox: Arc<Mailbox<Event>>,
+    fn connect_election(&mut self) {
+        if let Some(election) = &self.election {
+            election.connect_all();
+        }
+    }
+
+    fn dial(&mut self, term: u64, leader: ServerId) {
+        let met_at = self.election.as_ref().and_then(|election| election.met_at(leader));
+        if let Some(peers) = &mut self.peers {
+            peers.dial(term, leader, met_at);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(peers) = &mut self.peers {
+            peers.hang_up();
+        }
+    }
+
+    fn send_to_leader(&mut self, packets: Vec<u8>) {
+        if let Some(leader) = self.peers.as_ref().and_then(Peers::leader) {
+            leader.send(packets);
+        }
+    }
+
+    fn listen(&mut self, term: u64) {
+        if let Some(peers) = &mut self.peers {
+            peers.listen(term);
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        if let Some(peers) = &mut self.peers {
+            peers.stop_listening();
+        }
+    }
+
+    fn send_to_learner(&mut self, link: LinkId, packets: Vec<u8>) {
+        if let Some(listener) = self.peers.as_ref().and_then(Peers::listener) {
+            listener.send(link, packets);
+        }
+    }
+
+    fn stream(&mut self, link: LinkId, tree: TreeStream) {
+        if let Some(peers) = &self.peers {
+            peers.stream(link, tree);
+        }
+    }
+
+    fn close_learner(&mut self, link: LinkId, reason: &str) {
+        if let Some(listener) = self.peers.as_ref().and_then(Peers::listener) {
+            listener.close(link, reason);
+        }
+    }
+
+    fn disk(&mut self, requests: &mut Vec<DiskRequest>) {
+        self.disk.request(requests);
+    }
+
+    fn read_log(&mut self, read: LogRead) {
+        self.disk.read_log(read);
+    }
+
+    fn reply(&mut self, client: &Arc<Client>) {
+        client.write();
+    }
+
+    fn wake(&mut self, client: &Arc<Client>) {
+        client.wake();
+    }
 }

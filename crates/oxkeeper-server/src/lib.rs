@@ -9,7 +9,7 @@
 //! | [`http`] | health and metrics |
 //! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
 //! | [`driver`] | the replica thread |
-//! | [`disk`], [`snapshots`], [`loading`] | the log thread, snapshots, start-up |
+//! | [`disk`] | the log thread, snapshots, old proposals |
 
 pub mod client_port;
 pub mod clock;
@@ -19,7 +19,6 @@ pub mod driver;
 pub mod election_links;
 pub mod http;
 pub mod listen;
-pub mod loading;
 mod logging;
 pub mod mailbox;
 pub mod names;
@@ -28,7 +27,6 @@ pub mod peers;
 pub mod quorum_links;
 pub mod server;
 mod signals;
-pub mod snapshots;
 pub mod termination;
 pub mod view;
 pub mod words;

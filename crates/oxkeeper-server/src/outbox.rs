@@ -5,7 +5,9 @@
 //! take is queued, and a task writes it as the peer reads. A snapshot stream is produced piece by
 //! piece on a blocking thread; what is sent after it waits behind it.
 //!
-//! The queue is bounded in bytes. A peer that does not read is cut off, it cannot fill our memory.
+//! The queue is bounded in bytes. A peer that does not read is cut off, it cannot fill our memory. While a
+//! snapshot is being sent the bound grows with it: a peer that takes in a large tree, however slowly, does
+//! read, and what waits for it meanwhile is never more than the tree and the bound.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,6 +15,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use oxkeeper_node::{StreamStep, TreeStream};
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::snapshot::SNAP_SIGNATURE;
 use parking_lot::Mutex;
@@ -27,13 +30,27 @@ const MAX_SLICES: usize = 64;
 ///
 /// Called and dropped on a thread that may block. Source: `docs/spec/quorum-protocol.md` 10.6.
 pub trait SnapshotSource: Send {
-    /// Appends the next piece, some hundred KiB, to `out`. True: that was the last one.
-    fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool;
+    /// Appends the next piece, some hundred KiB, to `out`.
+    fn next_chunk(&mut self, out: &mut Vec<u8>) -> StreamStep;
+}
+
+impl SnapshotSource for TreeStream {
+    fn next_chunk(&mut self, out: &mut Vec<u8>) -> StreamStep {
+        TreeStream::next_chunk(self, out)
+    }
+}
+
+/// Is told how many bytes of a snapshot the socket has taken so far, and whether that was all.
+pub(crate) type Progress = Box<dyn Fn(u64, bool) + Send + Sync>;
+
+struct Snapshot {
+    source: Box<dyn SnapshotSource>,
+    progress: Progress,
 }
 
 enum Entry {
     Buffer(Bytes),
-    Snapshot(Box<dyn SnapshotSource>),
+    Snapshot(Snapshot),
 }
 
 #[derive(Default)]
@@ -41,6 +58,8 @@ struct State {
     queue: VecDeque<Entry>,
     /// Bytes of buffers queued or being written by the task.
     bytes: usize,
+    /// Bytes of snapshots that the socket has taken.
+    streamed: usize,
     /// The task has the socket: nobody else may write.
     writing: bool,
     closed: bool,
@@ -76,7 +95,7 @@ impl Outbox {
             Ok(written) => {
                 let rest = buffer.slice(written..);
                 state.bytes += rest.len();
-                if state.bytes > self.limit {
+                if state.bytes > self.limit.saturating_add(state.streamed) {
                     let text = format!("it does not read: {} bytes are waiting", state.bytes);
                     return self.fail(&mut state, text);
                 }
@@ -88,10 +107,10 @@ impl Outbox {
     }
 
     /// Sends a snapshot: what the source produces, then the signature.
-    pub(crate) fn send_snapshot(&self, source: Box<dyn SnapshotSource>) {
+    pub(crate) fn send_snapshot(&self, source: Box<dyn SnapshotSource>, progress: Progress) {
         let mut state = self.state.lock();
         if !state.closed {
-            state.queue.push_back(Entry::Snapshot(source));
+            state.queue.push_back(Entry::Snapshot(Snapshot { source, progress }));
             self.wake.notify_one();
         }
     }
@@ -146,7 +165,7 @@ impl Outbox {
                     self.state.lock().bytes -= len;
                     result
                 }
-                Work::Snapshot(source) => self.write_snapshot(source).await,
+                Work::Snapshot(snapshot) => self.write_snapshot(snapshot).await,
             };
             if let Err(error) = result {
                 self.close(Some(error.to_string()));
@@ -191,23 +210,31 @@ impl Outbox {
     }
 
     /// Writes one piece while the next is being produced.
-    async fn write_snapshot(&self, source: Box<dyn SnapshotSource>) -> io::Result<()> {
-        let mut next = spawn_blocking(move || produce(source, Vec::new()));
+    async fn write_snapshot(&self, snapshot: Snapshot) -> io::Result<()> {
+        let Snapshot { source, progress } = snapshot;
+        let mut sent = 0;
+        let mut next = spawn_blocking(move || produce(source));
         loop {
-            let (source, mut piece) = next.await.map_err(io::Error::other)?;
+            let (source, mut piece) = next.await.map_err(io::Error::other)??;
             let Some(source) = source else {
                 put_string(&mut piece, SNAP_SIGNATURE);
-                return self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await;
+                sent += piece.len();
+                self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await?;
+                progress(sent as u64, true);
+                return Ok(());
             };
-            next = spawn_blocking(move || produce(source, Vec::new()));
+            next = spawn_blocking(move || produce(source));
+            sent += piece.len();
+            self.state.lock().streamed += piece.len();
             self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await?;
+            progress(sent as u64, false);
         }
     }
 }
 
 enum Work {
     Batch(VecDeque<Bytes>),
-    Snapshot(Box<dyn SnapshotSource>),
+    Snapshot(Snapshot),
 }
 
 fn take_work(queue: &mut VecDeque<Entry>) -> Option<Work> {
@@ -215,8 +242,8 @@ fn take_work(queue: &mut VecDeque<Entry>) -> Option<Work> {
     while batch.len() < MAX_SLICES {
         match queue.pop_front() {
             Some(Entry::Buffer(buffer)) => batch.push_back(buffer),
-            Some(Entry::Snapshot(source)) if batch.is_empty() => {
-                return Some(Work::Snapshot(source));
+            Some(Entry::Snapshot(snapshot)) if batch.is_empty() => {
+                return Some(Work::Snapshot(snapshot));
             }
             Some(snapshot) => {
                 queue.push_front(snapshot);
@@ -239,11 +266,17 @@ fn advance(batch: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
+/// What a source has made, and itself if there is more.
+type Piece = (Option<Box<dyn SnapshotSource>>, Vec<u8>);
+
 /// One piece of a snapshot. The source is gone when it was the last one; it is dropped here.
-fn produce(
-    mut source: Box<dyn SnapshotSource>,
-    mut piece: Vec<u8>,
-) -> (Option<Box<dyn SnapshotSource>>, Vec<u8>) {
-    let done = source.next_chunk(&mut piece);
-    ((!done).then_some(source), piece)
+fn produce(mut source: Box<dyn SnapshotSource>) -> io::Result<Piece> {
+    let mut piece = Vec::new();
+    match source.next_chunk(&mut piece) {
+        StreamStep::More => Ok((Some(source), piece)),
+        StreamStep::End => Ok((None, piece)),
+        StreamStep::Outdated => {
+            Err(io::Error::other("the tree was replaced while it was being sent"))
+        }
+    }
 }

@@ -4,14 +4,15 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_node::{
+    LoadSettings, LoadedState, Op, SnapshotSettings, Started, StoreSettings, load_state,
+};
+use oxkeeper_replica::Settings;
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{Output, Replica, Settings, Shared};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_state::{Options, OwnerRules};
-use oxkeeper_storage::{EpochFiles, LoadOptions, LogOptions, RealDisk, StorageError};
-use oxkeeper_zab::History;
+use oxkeeper_storage::{LoadOptions, LogOptions, RealDisk, StorageError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -20,17 +21,15 @@ use crate::clock::Clock;
 use crate::config::{
     Compression, Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning,
 };
-use crate::disk::{DiskSettings, DiskStats, DiskThread};
-use crate::driver::{self, Context, Driver, Event, ExitOnPanic, PeerConfig};
+use crate::disk::{DiskSettings, DiskStats, DiskThread, Job, LoadTimer};
+use crate::driver::{self, Driver, Event, ExitOnPanic, Surroundings};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
 use crate::http::{Http, HttpError};
 use crate::listen::{self, BindError};
-use crate::loading::{LoadSettings, LoadedState, load_state};
 use crate::logging::{self, LogFormat};
 use crate::mailbox::Mailbox;
-use crate::peers::Peers;
+use crate::peers::{PeerConfig, Peers};
 use crate::signals::{Dump, Signals};
-use crate::snapshots::{self, SnapshotSettings};
 use crate::termination;
 use crate::view::Inspector;
 
@@ -126,8 +125,10 @@ fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<
         None => Vec::new(),
     };
     let clock = Clock::start();
-    let settings = disk_settings(&config);
-    let loaded = load_state(&disk, &settings.load)?;
+    let stats = Arc::new(DiskStats::default());
+    let settings = store_settings(&config);
+    let timer = LoadTimer::new(stats.clone());
+    let loaded = load_state(&disk, &settings.load, &|milestone| timer.reached(milestone))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -138,7 +139,8 @@ fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<
         "database loaded in {} ms",
         clock.mono_ms()
     );
-    let server = Server::start(runtime, config, disk, settings, loaded, clock, &http)?;
+    let made = Made { disk, stats, loaded, clock };
+    let server = Server::start(runtime, config, settings, made, &http)?;
     let accepting = server.accept(runtime, listeners);
     let code = signals.wait(server.dump());
     http.stopping();
@@ -190,50 +192,39 @@ struct Server {
     driver: std::thread::JoinHandle<()>,
 }
 
+/// What a start has made so far.
+struct Made {
+    disk: RealDisk,
+    stats: Arc<DiskStats>,
+    loaded: LoadedState,
+    clock: Clock,
+}
+
 impl Server {
     fn start(
         runtime: &Runtime,
         config: ServerConfig,
-        disk: RealDisk,
-        settings: DiskSettings,
-        loaded: LoadedState,
-        clock: Clock,
+        settings: StoreSettings,
+        made: Made,
         http: &Http,
     ) -> Result<Server, StartError> {
-        let stats = Arc::new(DiskStats::default());
-        stats.loaded(&loaded);
-        let LoadedState { state, history, needs_snapshot, .. } = loaded;
-        let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
-        if needs_snapshot {
-            let finished = snapshots::write(&disk, &shared, &settings.snapshot, None)?;
-            finished.expect("nobody else has the state yet").publish()?;
-        }
+        let Made { disk, stats, loaded, clock } = made;
+        let state_settings = settings.load;
+        let settings = node_settings(&config, settings);
+        let Started { shared, node, store, .. } =
+            oxkeeper_node::start(disk.clone(), loaded, settings, clock.now())?;
         let mailbox = Arc::new(Mailbox::default());
-        let context = Context { runtime: runtime.handle().clone(), mailbox: mailbox.clone() };
-        let epochs = match &config.quorum {
-            Some(_) => Some(EpochFiles::new(disk.clone()).load(history.last_zxid)?),
-            None => None,
-        };
         let election = match &config.quorum {
-            Some(quorum) => Some(start_election(quorum, &context)?),
+            Some(quorum) => Some(start_election(quorum, runtime, &mailbox)?),
             None => None,
         };
-        start_purge(&disk, &config)?;
-        let last = history.last_zxid;
-        let disk_thread = DiskThread::start(
-            disk.clone(),
-            settings.clone(),
-            last.max(Zxid::ZERO),
-            shared.clone(),
-            mailbox.clone(),
-            stats.clone(),
-        )?;
-        let mut outputs = Vec::new();
-        let epochs = epochs.map(|epochs| (epochs.accepted, epochs.current));
-        let replica = make_replica(&config, &shared, epochs, history, &clock, &mut outputs);
         let peers = config.quorum.as_ref().map(|quorum| {
-            Peers::new(peer_config(&config, quorum, &settings), context.clone(), shared.clone())
+            let config = peer_config(&config, quorum, &state_settings);
+            Peers::new(config, runtime.handle().clone(), mailbox.clone())
         });
+        let disk =
+            DiskThread::start(disk, store, disk_settings(&config), mailbox.clone(), stats.clone())?;
+        start_purge(disk.queue(), &config)?;
         let limits = Limits {
             per_address: config.clients.max_per_address,
             total: config.clients.max_total,
@@ -242,16 +233,8 @@ impl Server {
         };
         let inspector = Arc::new(Inspector::new(config, mailbox.clone(), stats, clock));
         let port = ClientPort::new(shared, mailbox.clone(), clock, limits, inspector.clone());
-        let driver = Driver {
-            replica,
-            clock,
-            disk: disk_thread,
-            election,
-            peers,
-            outputs,
-            disk_ops: Vec::new(),
-            calm: Arc::default(),
-        };
+        let surroundings = Surroundings { disk, election, peers };
+        let driver = Driver { node, clock, surroundings, calm: Arc::default() };
         let events = mailbox.clone();
         let driver = std::thread::Builder::new()
             .name("replica".to_owned())
@@ -305,7 +288,11 @@ impl Server {
     }
 }
 
-fn start_election(quorum: &QuorumConfig, context: &Context) -> Result<ElectionLinks, StartError> {
+fn start_election(
+    quorum: &QuorumConfig,
+    runtime: &Runtime,
+    mailbox: &Arc<Mailbox<Event>>,
+) -> Result<ElectionLinks, StartError> {
     let config = ElectionConfig {
         me: quorum.me,
         ensemble: quorum.ensemble.clone(),
@@ -316,34 +303,26 @@ fn start_election(quorum: &QuorumConfig, context: &Context) -> Result<ElectionLi
         bind_retries: quorum.election_bind_retries,
         keepalive: quorum.election_keepalive,
     };
-    let mailbox = context.mailbox.clone();
+    let mailbox = mailbox.clone();
     let events = move |event| {
         use oxkeeper_zab::Input as Z;
         let input = match event {
             ElectionEvent::Notified { from, notification } => Z::Notified { from, notification },
             ElectionEvent::Link { peer, up } => Z::ElectionLink { peer, up },
         };
-        mailbox.push(Event::Input(oxkeeper_replica::Input::Zab(input)));
+        mailbox.push(Event::input(oxkeeper_replica::Input::Zab(input)));
     };
-    Ok(context.runtime.block_on(ElectionLinks::start(config, events))?)
+    Ok(runtime.block_on(ElectionLinks::start(config, events))?)
 }
 
-fn make_replica(
-    config: &ServerConfig,
-    shared: &Arc<Shared>,
-    epochs: Option<(Epoch, Epoch)>,
-    history: History,
-    clock: &Clock,
-    outputs: &mut Vec<Output>,
-) -> Replica {
-    let replica_config = replica_config(config);
-    let now = clock.now();
-    match (&config.quorum, epochs) {
-        (Some(quorum), Some(epochs)) => {
-            let zab = zab_config(config, quorum);
-            Replica::member(shared.clone(), replica_config, zab, epochs, history, now, outputs)
-        }
-        _ => Replica::solo(shared.clone(), replica_config, now, outputs),
+fn node_settings(config: &ServerConfig, store: StoreSettings) -> oxkeeper_node::Settings {
+    oxkeeper_node::Settings {
+        store,
+        shared: shared_settings(config),
+        replica: replica_config(config),
+        zab: config.quorum.as_ref().map(|quorum| zab_config(config, quorum)),
+        watch_seed: crate::random(),
+        random: Box::new(crate::random),
     }
 }
 
@@ -417,6 +396,15 @@ fn shared_settings(config: &ServerConfig) -> Settings {
 }
 
 fn disk_settings(config: &ServerConfig) -> DiskSettings {
+    DiskSettings {
+        slow_sync: Duration::from_millis(config.storage.fsync_warning_ms),
+        snapshot_size_factor: config.storage.snapshot_size_factor,
+        record_limit: config.max_record(),
+        snapshot_pace: SNAPSHOT_PACE,
+    }
+}
+
+fn store_settings(config: &ServerConfig) -> StoreSettings {
     let storage = &config.storage;
     let record_limit = config.max_record();
     let owners = OwnerRules {
@@ -424,7 +412,7 @@ fn disk_settings(config: &ServerConfig) -> DiskSettings {
         emulate_353_ttl: config.rules.emulate_353_ttl,
     };
     let kib = |limit: Option<u64>| limit.and_then(|kib| i64::try_from(kib).ok()).unwrap_or(-1);
-    DiskSettings {
+    StoreSettings {
         log: LogOptions {
             preallocate_kib: storage.preallocate_kib,
             force_sync: storage.force_sync,
@@ -433,8 +421,6 @@ fn disk_settings(config: &ServerConfig) -> DiskSettings {
         snap_count: i64::try_from(storage.snap_count).unwrap_or(i64::MAX),
         snap_size_kib: kib(storage.snap_size_limit_kib),
         log_size_kib: kib(storage.log_size_limit_kib),
-        slow_sync: Duration::from_millis(storage.fsync_warning_ms),
-        snapshot_size_factor: storage.snapshot_size_factor,
         snapshot: SnapshotSettings {
             compression: match storage.compression {
                 Compression::None => oxkeeper_storage::Compression::None,
@@ -442,7 +428,6 @@ fn disk_settings(config: &ServerConfig) -> DiskSettings {
                 Compression::Snappy => oxkeeper_storage::Compression::Snappy,
             },
             last_zxid_section: true,
-            pace: SNAPSHOT_PACE,
         },
         load: LoadSettings {
             options: LoadOptions {
@@ -458,7 +443,7 @@ fn disk_settings(config: &ServerConfig) -> DiskSettings {
     }
 }
 
-fn peer_config(config: &ServerConfig, quorum: &QuorumConfig, disk: &DiskSettings) -> PeerConfig {
+fn peer_config(config: &ServerConfig, quorum: &QuorumConfig, load: &LoadSettings) -> PeerConfig {
     let ticks = |ticks: u64| Duration::from_millis(ticks.saturating_mul(config.tick_ms));
     PeerConfig {
         me: quorum.me,
@@ -467,25 +452,22 @@ fn peer_config(config: &ServerConfig, quorum: &QuorumConfig, disk: &DiskSettings
         max_len: config.max_record(),
         init_limit: ticks(quorum.init_limit),
         connect_limit: ticks(quorum.connect_limit),
-        state_seed: disk.load.seed,
-        state_options: disk.load.state,
+        state_seed: load.seed,
+        state_options: load.state,
     }
 }
 
-/// Removes old files now and then, if asked to.
-fn start_purge(disk: &RealDisk, config: &ServerConfig) -> Result<(), StartError> {
+/// Removes old files now and then, if asked to: at a moment of the log thread's choice, since nothing else
+/// may change the directory meanwhile.
+fn start_purge(queue: Arc<Mailbox<Job>>, config: &ServerConfig) -> Result<(), StartError> {
     let (retain, hours) = (config.storage.purge_retain, config.storage.purge_interval_hours);
     if hours == 0 {
         tracing::info!("Purge task is not scheduled.");
         return Ok(());
     }
-    let disk = disk.clone();
     std::thread::Builder::new().name("purge".to_owned()).spawn(move || {
         loop {
-            match oxkeeper_storage::purge(&disk, retain) {
-                Ok(purged) => tracing::info!(?purged, "purge task completed"),
-                Err(error) => tracing::warn!(%error, "purge failed; trying again next time"),
-            }
+            queue.push(Job::Op(Op::Purge { retain }));
             std::thread::sleep(Duration::from_secs(hours * 3600));
         }
     })?;

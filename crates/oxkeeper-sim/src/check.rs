@@ -142,8 +142,8 @@ impl World<'_> {
     pub fn check_current_epoch(&mut self, server: usize, epoch: Epoch) -> Result<(), Violation> {
         let durable = self.servers[server].durable;
         let Some(process) = &self.servers[server].process else { return Ok(()) };
-        let leading = process.replica.zab().map(|zab| zab.state()) == Some(ServerState::Leading);
-        let appended = process.store.appended();
+        let leading = process.replica().zab().map(|zab| zab.state()) == Some(ServerState::Leading);
+        let appended = process.queue.appended();
         if durable < appended {
             return Err(format!(
                 "s{} saves currentEpoch {epoch} while {appended} is only durable to {durable}",
@@ -176,8 +176,8 @@ impl World<'_> {
         if let Some(mismatch) = state.last_digest_mismatch() {
             return Err(format!("s{}: digest mismatch {mismatch:?}", server + 1));
         }
-        let Some(zab) = process.replica.zab() else { return Ok(()) };
-        let serving = process.replica.is_serving();
+        let Some(zab) = process.replica().zab() else { return Ok(()) };
+        let serving = process.replica().is_serving();
         let role = (zab.state(), serving);
         let epoch = zab.epoch();
         let before = std::mem::replace(&mut process.role, role);
@@ -240,10 +240,10 @@ impl World<'_> {
         for server in &self.servers {
             let Some(process) = &server.process else { return false };
             let state = process.shared.state.read();
-            if !process.replica.is_serving()
-                || !process.store.is_idle()
+            if !process.replica().is_serving()
+                || !process.queue.is_idle()
                 || state.sessions().len() > 0
-                || process.replica.outstanding_proposals() > 0
+                || process.replica().outstanding_proposals() > 0
             {
                 return false;
             }
@@ -264,11 +264,11 @@ impl World<'_> {
                         "s{} {:?} serving {} at {} with {} sessions, disk idle {}, outstanding {}; ",
                         index + 1,
                         process.role.0,
-                        process.replica.is_serving(),
+                        process.replica().is_serving(),
                         state.last_zxid(),
                         state.sessions().len(),
-                        process.store.is_idle(),
-                        process.replica.outstanding_proposals()
+                        process.queue.is_idle(),
+                        process.replica().outstanding_proposals()
                     )
                 }
             };

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use oxkeeper_node::TreeStream;
 use oxkeeper_proto::quorum::Notification;
 
-use crate::quorum_port::Stream;
 use crate::world::{Event, Violation, World};
 
 /// Names a connection; never reused in a run. Also the link id of a learner at its leader, and the id
@@ -65,7 +65,9 @@ pub struct Conn {
     /// Received by the learner or acceptor, not yet decoded.
     pub input: Vec<u8>,
     /// A snapshot that the leader is sending.
-    pub stream: Option<Stream>,
+    pub stream: Option<TreeStream>,
+    /// Bytes of it so far.
+    pub streamed: u64,
     /// Waits behind the stream.
     pub held: VecDeque<Message>,
 }
@@ -117,6 +119,7 @@ impl World<'_> {
             pipes: Default::default(),
             input: Vec::new(),
             stream: None,
+            streamed: 0,
             held: VecDeque::new(),
         };
         self.conns.insert(id, conn);
@@ -256,7 +259,7 @@ impl World<'_> {
         let ended = matches!(message, Message::End);
         if alive {
             match kind {
-                Kind::Quorum => self.quorum_arrived(id, end, message),
+                Kind::Quorum => self.quorum_arrived(id, end, message)?,
                 Kind::Election => self.election_arrived(id, end, message),
                 Kind::Client if end == 1 => self.client_bytes_arrived(id, message),
                 Kind::Client => self.reply_arrived(id, message)?,

@@ -59,6 +59,11 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        // What disks are made to do is no server's fault.
+        let target = event.metadata().target();
+        if ["oxkeeper_node::store", "oxkeeper_node::loading"].contains(&target) {
+            return;
+        }
         let mut text = Text(String::new());
         event.record(&mut text);
         if *event.metadata().level() < Level::INFO || is_accusation(&text.0) {

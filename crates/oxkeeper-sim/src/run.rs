@@ -154,7 +154,7 @@ fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, Stri
         crate::overheard::take();
         let result = world.run();
         for server in &world.servers {
-            if let Some(zab) = server.process.as_ref().and_then(|process| process.replica.zab()) {
+            if let Some(zab) = server.process.as_ref().and_then(|process| process.replica().zab()) {
                 world.summary.add_syncs(zab.sync_counts());
                 world.summary.elections += zab.elections();
             }

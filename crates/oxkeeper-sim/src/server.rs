@@ -3,48 +3,53 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_proto::Zxid;
-use oxkeeper_proto::quorum::ServerState;
+use oxkeeper_node::node::LogRead;
+use oxkeeper_node::{DiskRequest, Node, Op, Settings as NodeSettings, Started, TreeStream};
+use oxkeeper_proto::quorum::{Notification, ServerState};
+use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
+use oxkeeper_replica::{Client, Input, Now, Replica, Settings, Shared};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
-use oxkeeper_storage::{EpochFiles, StorageError};
-use oxkeeper_zab::Output as Z;
+use oxkeeper_storage::StorageError;
+use oxkeeper_zab::{LinkId, Output};
 
 use crate::client_port::Accepted;
+use crate::dice::Dice;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
 use crate::overheard;
-use crate::quorum_port::{self, PeerEvent, QuorumPort};
-use crate::store::{self, DiskOp, Store};
+use crate::quorum_port::QuorumPort;
+use crate::store::Queue;
 use crate::world::{Event, Violation, World};
 
-/// What waits for the replica.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub enum Mail {
-    Input(Input),
-    Peer { term: u64, event: PeerEvent },
-}
+/// What waits for the node.
+pub use oxkeeper_node::Event as Mail;
 
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
-    /// The server as a value.
-    pub replica: Replica,
-    /// Its shared part.
+    /// The server as a value; away only while it takes a step.
+    node: Option<Node>,
+    /// What its clients' connections see.
     pub shared: Arc<Shared>,
     mailbox: Vec<Mail>,
     wake_at: Option<u64>,
     /// Its disk queue.
-    pub store: Store,
+    pub queue: Queue,
     /// Its quorum port.
     pub port: QuorumPort,
     /// Its clients.
     pub clients: BTreeMap<ConnId, Accepted>,
     /// Role seen last, for the checks.
     pub role: (ServerState, bool),
+}
+
+impl Process {
+    /// The replica, between steps.
+    pub fn replica(&self) -> &Replica {
+        self.node.as_ref().expect("no step is under way").replica()
+    }
 }
 
 /// A server.
@@ -94,6 +99,9 @@ impl Server {
     }
 }
 
+/// A new process has another monotonic clock.
+const INCARNATION_OFFSET_MS: u64 = 777;
+
 impl World<'_> {
     /// The clocks of a server: each has an offset of its own.
     pub fn clocks(&self, server: usize) -> Now {
@@ -104,8 +112,14 @@ impl World<'_> {
         }
     }
 
+    /// The clocks of the process that is about to start.
+    fn clocks_of_next(&self, server: usize) -> Now {
+        let now = self.clocks(server);
+        Now { mono_ms: now.mono_ms + INCARNATION_OFFSET_MS, ..now }
+    }
+
     fn mono_offset(&self, server: usize) -> u64 {
-        10_000 * (server as u64 + 1) + 777 * self.servers[server].incarnation
+        10_000 * (server as u64 + 1) + INCARNATION_OFFSET_MS * self.servers[server].incarnation
     }
 
     /// Starts a process on what the disk holds.
@@ -120,46 +134,40 @@ impl World<'_> {
             self.servers[server].disk.set_fuse(nth);
         }
         let started = self.start(server);
-        self.survives(server, started.map(|()| Ok(())), "start").map(|_| ())
+        self.survives(server, started, "start").map(|_| ())
     }
 
     fn start(&mut self, server: usize) -> Result<(), StorageError> {
         let disk = self.servers[server].disk.clone();
-        let loaded = store::load_state(&disk, self.plan.commit_log_count)?;
-        let shared = Arc::new(Shared::new(loaded.state, self.settings(server), 11));
-        if loaded.needs_snapshot {
-            store::write_snapshot(&disk, &shared)?.publish()?;
-        }
+        let loaded = self.load(server)?;
         let last = loaded.history.last_zxid;
-        let epochs = EpochFiles::new(disk.clone()).load(last)?;
-        let random = [self.dice.any(), self.dice.any()];
-        let store = Store::new(disk, last.max(Zxid::ZERO), self.plan.snap_count, random);
-        self.servers[server].incarnation += 1;
-        self.servers[server].durable = last.max(Zxid::ZERO);
-        let incarnation = self.servers[server].incarnation;
-        self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
-        let mut outputs = Vec::new();
-        let replica = Replica::member(
-            shared.clone(),
-            oxkeeper_replica::replica::Config {
+        let mut dice = Dice::new(self.dice.any());
+        let settings = NodeSettings {
+            store: self.store_settings(),
+            shared: self.settings(server),
+            replica: oxkeeper_replica::replica::Config {
                 prepare: PrepareSettings::default(),
                 reap_interval_ms: 60_000,
                 reap_per_minute: 10_000,
                 leader_serves: true,
                 config_node: Some((self.plan.ensemble.to_string(), 0)),
             },
-            self.zab_config(server),
-            (epochs.accepted, epochs.current),
-            loaded.history,
-            self.clocks(server),
-            &mut outputs,
-        );
+            zab: Some(self.zab_config(server)),
+            watch_seed: 11,
+            random: Box::new(move || dice.any()),
+        };
+        let Started { shared, node, store, epochs } =
+            oxkeeper_node::start(disk, loaded, settings, self.clocks_of_next(server))?;
+        self.servers[server].incarnation += 1;
+        self.servers[server].durable = last.max(Zxid::ZERO);
+        let incarnation = self.servers[server].incarnation;
+        self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
         self.servers[server].process = Some(Process {
-            replica,
+            node: Some(node),
             shared,
             mailbox: Vec::new(),
             wake_at: None,
-            store,
+            queue: Queue::new(store),
             port: QuorumPort::default(),
             clients: BTreeMap::new(),
             role: (ServerState::Looking, false),
@@ -167,11 +175,8 @@ impl World<'_> {
         self.after(1_000_000, Event::ReapIdle { server, incarnation });
         let delay = self.dice.between(10_000, 3_000_000);
         self.after(delay, Event::Purge { server, incarnation });
-        // Outputs of the start cannot break a rule of the checks: they only vote.
-        if let Err(violation) = self.perform(server, outputs) {
-            panic!("{violation}");
-        }
-        self.schedule_wake(server);
+        // Performs what the start has left to do.
+        self.wake_within(server, 0);
         Ok(())
     }
 
@@ -253,7 +258,7 @@ impl World<'_> {
     /// The connections that the process had.
     fn end_process(&mut self, server: usize) -> Option<Vec<ConnId>> {
         let process = self.servers[server].process.take()?;
-        let counts = process.replica.zab().map(|zab| (zab.sync_counts(), zab.elections()));
+        let counts = process.replica().zab().map(|zab| (zab.sync_counts(), zab.elections()));
         if let Some((counts, elections)) = counts {
             self.summary.add_syncs(counts);
             self.summary.elections += elections;
@@ -291,7 +296,7 @@ impl World<'_> {
     fn schedule_wake(&mut self, server: usize) {
         let offset = self.mono_offset(server);
         let Some(process) = &self.servers[server].process else { return };
-        if let Some(deadline) = process.replica.next_timeout() {
+        if let Some(deadline) = process.replica().next_timeout() {
             let at = deadline.saturating_sub(offset) * 1000;
             self.wake_within(server, at.saturating_sub(self.now).max(1));
         }
@@ -315,77 +320,123 @@ impl World<'_> {
             self.wake_within(server, paused_until - now + step);
             return Ok(());
         }
-        let mut outputs = Vec::new();
+        let mut node = process.node.take().expect("no step is under way");
         for mail in std::mem::take(&mut process.mailbox) {
-            let input = match mail {
-                Mail::Input(input) => input,
-                Mail::Peer { term, .. } if term != process.port.term => continue,
-                Mail::Peer { event, .. } => {
-                    if let PeerEvent::Snapshot(Err(reason)) = &event {
-                        return Err(format!("s{}: snapshot stream: {reason}", server + 1));
-                    }
-                    quorum_port::input(event)
-                }
-            };
-            if self.trace.recording && matches!(&input, Input::Zab(_)) {
-                self.trace.line(now, || format!("s{} <- {}", server + 1, short(&input)));
+            if self.trace.recording && is_protocol(&mail) {
+                self.trace.line(now, || format!("s{} <- {}", server + 1, short(&mail)));
             }
-            process.replica.handle(clocks, input, &mut outputs);
+            node.handle(clocks, mail);
         }
-        if process.replica.next_timeout().is_some_and(|at| at <= clocks.mono_ms) {
-            process.replica.on_timeout(clocks, &mut outputs);
+        let mut surroundings = Surroundings { world: self, server, violation: None };
+        node.finish(clocks, &mut surroundings);
+        let violation = surroundings.violation;
+        if let Some(process) = &mut self.servers[server].process {
+            process.node = Some(node);
         }
-        process.replica.finish(clocks, &mut outputs);
         if let Some(accusation) = overheard::take() {
             return Err(format!("s{} says: {accusation}", server + 1));
         }
-        self.perform(server, outputs)?;
+        violation.map_or(Ok(()), Err)?;
         self.check_server(server)?;
         self.schedule_wake(server);
         Ok(())
     }
+}
 
-    fn perform(&mut self, server: usize, outputs: Vec<Output>) -> Result<(), Violation> {
-        let mut disk_ops = Vec::new();
-        let mut wakes: Vec<Arc<Client>> = Vec::new();
-        for output in outputs {
-            let output = match output {
-                Output::Wake(client) => {
-                    wakes.push(client);
-                    continue;
-                }
-                Output::Zab(output) => output,
-            };
-            self.note(|| format!("s{} -> {}", server + 1, short(&output)));
-            match output {
-                Z::Append(proposal) => disk_ops.push(DiskOp::Append(proposal)),
-                Z::SaveAcceptedEpoch(epoch) => disk_ops.push(DiskOp::SaveAcceptedEpoch(epoch)),
-                Z::PrepareCurrentEpoch(epoch) => disk_ops.push(DiskOp::PrepareCurrentEpoch(epoch)),
-                Z::SaveCurrentEpoch(epoch) => disk_ops.push(DiskOp::SaveCurrentEpoch(epoch)),
-                Z::SaveSnapshot => disk_ops.push(DiskOp::SaveSnapshot),
-                Z::Truncate(zxid) => disk_ops.push(DiskOp::Truncate(zxid)),
-                Z::Reload => disk_ops.push(DiskOp::Reload),
-                Z::ReadLog { link, from, to } => {
-                    let delay = self.dice.between(200, 20_000);
-                    let incarnation = self.servers[server].incarnation;
-                    self.after(delay, Event::LogRead { server, incarnation, link, from, to });
-                }
-                Z::Notify { to, notification } => {
-                    self.notify(server, (to - 1) as usize, notification);
-                }
-                Z::ConnectElection => self.connect_elections(server),
-                output => self.quorum_output(server, output)?,
+/// What a node reaches: the world, under watch.
+struct Surroundings<'w, 't> {
+    world: &'w mut World<'t>,
+    server: usize,
+    /// The first.
+    violation: Option<Violation>,
+}
+
+impl oxkeeper_node::Driver for Surroundings<'_, '_> {
+    fn performing(&mut self, output: &Output) {
+        let (world, server) = (&mut *self.world, self.server);
+        world.note(|| format!("s{} -> {}", server + 1, short(output)));
+        let result = match output {
+            Output::ToLeader(packet) => world.check_ack(server, packet),
+            Output::ToLearner(link, packet) => world.check_commit(server, *link, packet),
+            Output::ProposalToLearner { link, proposal, .. } => {
+                world.check_proposal(server, *link, proposal.zxid)
             }
+            Output::CloseLearner { reason, .. } if overheard::is_accusation(reason) => {
+                Err(format!("s{} closes a link: {reason}", server + 1))
+            }
+            _ => Ok(()),
+        };
+        if let Err(violation) = result {
+            self.violation.get_or_insert(violation);
         }
-        self.flush(server);
-        self.queue_disk(server, disk_ops);
-        for client in wakes {
-            client.wake();
-            let delay = self.dice.below(300);
-            self.after(delay, Event::ClientTask { conn: client.id });
-        }
-        Ok(())
     }
+
+    fn notify(&mut self, to: ServerId, notification: Notification) {
+        self.world.notify(self.server, (to - 1) as usize, notification);
+    }
+
+    fn connect_election(&mut self) {
+        self.world.connect_elections(self.server);
+    }
+
+    fn dial(&mut self, term: u64, leader: ServerId) {
+        self.world.start_dial(self.server, term, (leader - 1) as usize);
+    }
+
+    fn hang_up(&mut self) {
+        self.world.hang_up(self.server);
+    }
+
+    fn send_to_leader(&mut self, packets: Vec<u8>) {
+        self.world.send_to_leader(self.server, packets);
+    }
+
+    fn listen(&mut self, term: u64) {
+        self.world.listen(self.server, term);
+    }
+
+    fn stop_listening(&mut self) {
+        self.world.stop_listening(self.server);
+    }
+
+    fn send_to_learner(&mut self, link: LinkId, packets: Vec<u8>) {
+        self.world.send_to_learner(link, packets);
+    }
+
+    fn stream(&mut self, link: LinkId, tree: TreeStream) {
+        self.world.start_stream(link, tree);
+    }
+
+    fn close_learner(&mut self, link: LinkId, reason: &str) {
+        let server = self.server;
+        self.world.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
+        self.world.close_end(link, 1);
+    }
+
+    fn disk(&mut self, requests: &mut Vec<DiskRequest>) {
+        self.world.queue_disk(self.server, requests.drain(..).map(Op::Request));
+    }
+
+    fn read_log(&mut self, read: LogRead) {
+        let server = self.server;
+        let delay = self.world.dice.between(200, 20_000);
+        let incarnation = self.world.servers[server].incarnation;
+        self.world.after(delay, Event::LogRead { server, incarnation, read });
+    }
+
+    fn reply(&mut self, client: &Arc<Client>) {
+        self.wake(client);
+    }
+
+    fn wake(&mut self, client: &Arc<Client>) {
+        client.wake();
+        let delay = self.world.dice.below(300);
+        self.world.after(delay, Event::ClientTask { conn: client.id });
+    }
+}
+
+fn is_protocol(mail: &Mail) -> bool {
+    matches!(mail, Mail::Port { .. } | Mail::Input(Input::Zab(_)))
 }
 
 /// The beginning of a value's debug text.

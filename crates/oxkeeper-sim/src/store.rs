@@ -1,17 +1,18 @@
-//! The disk queue of one server: as the log thread of the production server, with virtual latency.
+//! The disk queue of one server, with virtual latency: when the store of the node works, and what the
+//! checks say about it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use oxkeeper_proto::snapshot::SnapshotDigest;
-use oxkeeper_proto::txn::DIGEST_VERSION;
-use oxkeeper_proto::{Epoch, Zxid};
-use oxkeeper_replica::{Input, Shared};
-use oxkeeper_state::{Options, State, StateDatabase, Walk};
-use oxkeeper_storage::{
-    CompleteSnapshot, Compression, EpochFiles, LoadOptions, LogOptions, Roll, RollPolicy, Sections,
-    SnapshotWriter, StorageError, TxnLog, load, log_diff_allowed, read_range,
+use oxkeeper_node::node::LogRead;
+use oxkeeper_node::{
+    DiskRequest, Done, LoadSettings, LoadedState, Op, SnapshotJob, SnapshotSettings, SnapshotStep,
+    StepSize, Store, StoreSettings, load_state, read_log,
 };
-use oxkeeper_zab::{History, Input as Z, LinkId, Proposal};
+use oxkeeper_replica::{Input, Shared};
+use oxkeeper_state::Options;
+use oxkeeper_storage::{Compression, LoadOptions, LogOptions, StorageError};
+use oxkeeper_zab::Input as Z;
 
 use crate::fuse::FuseDisk;
 use crate::server::Mail;
@@ -19,171 +20,72 @@ use crate::world::{Event, Violation, World};
 
 const RECORD_LIMIT: usize = 1 << 20;
 
-/// Work, carried out in order.
-#[allow(missing_docs)]
-pub enum DiskOp {
-    Append(Proposal),
-    SaveAcceptedEpoch(Epoch),
-    PrepareCurrentEpoch(Epoch),
-    SaveCurrentEpoch(Epoch),
-    SaveSnapshot,
-    Truncate(Zxid),
-    Reload,
-    /// A periodic snapshot is complete; `None`: its state was replaced meanwhile.
-    Publish {
-        generation: u64,
-        finished: Option<CompleteSnapshot<FuseDisk>>,
-    },
-}
-
-impl std::fmt::Debug for DiskOp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DiskOp::Append(proposal) => write!(f, "append {}", proposal.zxid),
-            DiskOp::SaveAcceptedEpoch(epoch) => write!(f, "save acceptedEpoch {epoch}"),
-            DiskOp::PrepareCurrentEpoch(epoch) => write!(f, "announce currentEpoch {epoch}"),
-            DiskOp::SaveCurrentEpoch(epoch) => write!(f, "save currentEpoch {epoch}"),
-            DiskOp::SaveSnapshot => write!(f, "save snapshot"),
-            DiskOp::Truncate(zxid) => write!(f, "truncate to {zxid}"),
-            DiskOp::Reload => write!(f, "reload"),
-            DiskOp::Publish { finished, .. } => {
-                write!(f, "publish snapshot {:?}", finished.as_ref().map(CompleteSnapshot::zxid))
-            }
-        }
-    }
-}
-
-/// A periodic snapshot being written while transactions go on.
-struct Running {
-    generation: u64,
-    /// Generation of the state itself.
-    state_generation: u64,
-    walk: Walk,
-    writer: SnapshotWriter<FuseDisk>,
-}
-
-/// The log thread's state.
-pub struct Store {
-    disk: FuseDisk,
-    log: TxnLog<FuseDisk>,
-    epochs: EpochFiles<FuseDisk>,
-    roll: RollPolicy,
-    queue: VecDeque<DiskOp>,
+/// The store, and what waits for it.
+#[derive(Debug)]
+pub struct Queue {
+    store: Store<FuseDisk>,
+    waiting: VecDeque<Op<FuseDisk>>,
     /// Being carried out.
-    busy: Vec<DiskOp>,
-    running: Option<Running>,
-    snapshot_running: bool,
-    /// Counts replacements of the history.
-    generation: u64,
+    busy: Vec<Op<FuseDisk>>,
+    /// A periodic snapshot being written while transactions go on.
+    snapshot: Option<SnapshotJob<FuseDisk>>,
 }
 
-impl std::fmt::Debug for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-fn log_options() -> LogOptions {
-    LogOptions { preallocate_kib: 4, force_sync: true, record_limit: RECORD_LIMIT }
-}
-
-/// A loaded directory.
-pub struct LoadedState {
-    /// The state after the last logged transaction.
-    pub state: State,
-    /// Its zxid and the newest proposals.
-    pub history: History,
-    /// A snapshot must be written before it serves.
-    pub needs_snapshot: bool,
-}
-
-/// Loads a directory as the server does.
-pub fn load_state(disk: &FuseDisk, recent: usize) -> Result<LoadedState, StorageError> {
-    let options = LoadOptions { record_limit: RECORD_LIMIT, recent, ..LoadOptions::default() };
-    let loaded = load(disk, &options, || StateDatabase::new(7, Options::default()))?;
-    let proposal = |logged: oxkeeper_storage::Proposal| Proposal {
-        zxid: logged.zxid,
-        payload: logged.payload,
-    };
-    let recent = loaded.recent.into_iter().map(proposal).collect();
-    let mut state = loaded.database.into_state();
-    state.set_last_zxid(loaded.last_zxid);
-    Ok(LoadedState {
-        state,
-        history: History { last_zxid: loaded.last_zxid, recent },
-        needs_snapshot: loaded.needs_snapshot,
-    })
-}
-
-fn complete(
-    walk: &Walk,
-    writer: SnapshotWriter<FuseDisk>,
-    state: &State,
-) -> Result<CompleteSnapshot<FuseDisk>, StorageError> {
-    let end = walk.finish(state);
-    let digest = end.digest.map(|(zxid, tree)| SnapshotDigest {
-        zxid,
-        version: DIGEST_VERSION,
-        tree: tree as i64,
-    });
-    let last_zxid = digest.is_some().then_some(end.last_zxid);
-    writer.complete(&Sections { digest, last_zxid })
-}
-
-/// A snapshot of the state as it is.
-pub fn write_snapshot(
-    disk: &FuseDisk,
-    shared: &Shared,
-) -> Result<CompleteSnapshot<FuseDisk>, StorageError> {
-    let state = shared.state.read();
-    let mut walk = Walk::begin(&state);
-    let mut writer = SnapshotWriter::create(disk.clone(), walk.zxid(), Compression::None)?;
-    let mut chunk = Vec::new();
-    walk.put_tables(&mut chunk);
-    while !walk.step(&state, 64, 8192, &mut chunk) {
-        writer.write(&chunk)?;
-        chunk.clear();
-    }
-    writer.write(&chunk)?;
-    complete(&walk, writer, &state)
-}
-
-impl Store {
-    /// A queue on a history that ends with `last`.
-    pub fn new(disk: FuseDisk, last: Zxid, snap_count: i64, random: [u64; 2]) -> Store {
-        Store {
-            log: TxnLog::new(disk.clone(), log_options(), last),
-            epochs: EpochFiles::new(disk.clone()),
-            roll: RollPolicy::new(snap_count, -1, -1, random),
-            disk,
-            queue: VecDeque::new(),
-            busy: Vec::new(),
-            running: None,
-            snapshot_running: false,
-            generation: 0,
-        }
+impl Queue {
+    /// Nothing to do.
+    pub fn new(store: Store<FuseDisk>) -> Queue {
+        Queue { store, waiting: VecDeque::new(), busy: Vec::new(), snapshot: None }
     }
 
     /// Last zxid handed over for the log.
-    pub fn appended(&self) -> Zxid {
-        self.log.appended()
+    pub fn appended(&self) -> oxkeeper_proto::Zxid {
+        self.store.appended()
     }
 
     /// Nothing queued and nothing under way.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.busy.is_empty()
+        self.waiting.is_empty() && self.busy.is_empty()
     }
 }
 
+fn is_append(op: &Op<FuseDisk>) -> bool {
+    matches!(op, Op::Request(DiskRequest::Append(_)))
+}
+
 impl World<'_> {
-    fn store(&mut self, server: usize) -> Option<&mut Store> {
-        self.servers[server].process.as_mut().map(|process| &mut process.store)
+    fn queue(&mut self, server: usize) -> Option<&mut Queue> {
+        self.servers[server].process.as_mut().map(|process| &mut process.queue)
+    }
+
+    /// Settings of a server's store.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings {
+            log: LogOptions { preallocate_kib: 4, force_sync: true, record_limit: RECORD_LIMIT },
+            snap_count: self.plan.snap_count,
+            snap_size_kib: -1,
+            log_size_kib: -1,
+            snapshot: SnapshotSettings { compression: Compression::None, last_zxid_section: true },
+            load: LoadSettings {
+                options: LoadOptions {
+                    record_limit: RECORD_LIMIT,
+                    recent: self.plan.commit_log_count,
+                    ..LoadOptions::default()
+                },
+                seed: 7,
+                state: Options::default(),
+            },
+        }
+    }
+
+    /// Loads a server's directory.
+    pub fn load(&self, server: usize) -> Result<LoadedState, StorageError> {
+        load_state(&self.servers[server].disk, &self.store_settings().load, &|_| {})
     }
 
     /// Queues work.
-    pub fn queue_disk(&mut self, server: usize, ops: impl IntoIterator<Item = DiskOp>) {
-        if let Some(store) = self.store(server) {
-            store.queue.extend(ops);
+    pub fn queue_disk(&mut self, server: usize, ops: impl IntoIterator<Item = Op<FuseDisk>>) {
+        if let Some(queue) = self.queue(server) {
+            queue.waiting.extend(ops);
         }
         self.start_disk(server);
     }
@@ -192,19 +94,18 @@ impl World<'_> {
         let slow = self.servers[server].disk_slow;
         let most = self.dice.between(1, 40) as usize;
         let incarnation = self.servers[server].incarnation;
-        let Some(store) = self.store(server) else { return };
-        if !store.busy.is_empty() {
+        let Some(queue) = self.queue(server) else { return };
+        if !queue.busy.is_empty() {
             return;
         }
-        let Some(first) = store.queue.pop_front() else { return };
-        let append = matches!(first, DiskOp::Append(_));
-        store.busy.push(first);
+        let Some(first) = queue.waiting.pop_front() else { return };
+        let append = is_append(&first);
+        queue.busy.push(first);
         while append
-            && store.busy.len() < most
-            && matches!(store.queue.front(), Some(DiskOp::Append(_)))
-            && let Some(next) = store.queue.pop_front()
+            && queue.busy.len() < most
+            && let Some(next) = queue.waiting.pop_front_if(|next| is_append(next))
         {
-            store.busy.push(next);
+            queue.busy.push(next);
         }
         let delay = self.dice.between(100, 3_000) * slow;
         self.after(delay, Event::Disk { server, incarnation });
@@ -215,25 +116,36 @@ impl World<'_> {
         if !self.servers[server].is_running(incarnation) {
             return Ok(());
         }
-        let Some(store) = self.store(server) else { return Ok(()) };
-        let busy = std::mem::take(&mut store.busy);
+        let Some(queue) = self.queue(server) else { return Ok(()) };
+        let busy = std::mem::take(&mut queue.busy);
         for op in &busy {
             self.note(|| format!("s{} disk: {op:?}", server + 1));
+            self.check_op(server, op)?;
         }
         let result = self.carry_out(server, busy);
         if !self.survives(server, result, "disk queue")? {
             return Ok(());
         }
         self.start_disk(server);
-        let idle = self.store(server).is_some_and(|store| store.is_idle());
+        let idle = self.queue(server).is_some_and(|queue| queue.is_idle());
         if idle && self.dice.one_in(4) {
-            let prepared = match self.store(server) {
-                Some(store) => store.log.prepare().map(|_| ()),
+            let prepared = match self.queue(server) {
+                Some(queue) => queue.store.prepare().map(|_| ()),
                 None => Ok(()),
             };
-            self.survives(server, prepared.map(|()| Ok(())), "log preparation")?;
+            self.survives(server, prepared, "log preparation")?;
         }
         Ok(())
+    }
+
+    fn check_op(&mut self, server: usize, op: &Op<FuseDisk>) -> Result<(), Violation> {
+        match op {
+            Op::Request(DiskRequest::Append(proposal)) => self.check_append(server, proposal),
+            Op::Request(DiskRequest::SaveCurrentEpoch(epoch)) => {
+                self.check_current_epoch(server, *epoch)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tells a storage error from a loss of power or an injected fault (the server crashes) and a
@@ -241,7 +153,7 @@ impl World<'_> {
     pub fn survives(
         &mut self,
         server: usize,
-        result: Result<Result<(), Violation>, StorageError>,
+        result: Result<(), StorageError>,
         during: &str,
     ) -> Result<bool, Violation> {
         match result {
@@ -250,7 +162,7 @@ impl World<'_> {
                 self.crash(server, true);
                 Ok(false)
             }
-            Ok(result) => result.map(|()| true),
+            Ok(()) => Ok(true),
             Err(error) if self.servers[server].disk_fault => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
                 self.summary.disk_faults += 1;
@@ -262,145 +174,61 @@ impl World<'_> {
         }
     }
 
-    fn carry_out(
-        &mut self,
-        server: usize,
-        ops: Vec<DiskOp>,
-    ) -> Result<Result<(), Violation>, StorageError> {
-        let mut appended = false;
-        for op in ops {
-            match op {
-                DiskOp::Append(proposal) => {
-                    if let Err(violation) = self.check_append(server, &proposal) {
-                        return Ok(Err(violation));
-                    }
-                    let Some(store) = self.store(server) else { return Ok(Ok(())) };
-                    store.log.append(proposal.zxid, &proposal.payload)?;
-                    store.roll.appended(proposal.payload.len());
-                    appended = true;
-                }
-                DiskOp::SaveCurrentEpoch(epoch) => {
-                    if let Err(violation) = self.check_current_epoch(server, epoch) {
-                        return Ok(Err(violation));
-                    }
-                    self.other(server, DiskOp::SaveCurrentEpoch(epoch))?;
-                }
-                op => self.other(server, op)?,
-            }
-        }
-        if appended && let Some(store) = self.store(server) {
-            let synced = store.log.sync()?.zxid;
-            self.servers[server].durable = synced;
-            self.zab_input(server, Z::Flushed(synced));
-        }
-        self.roll_if_due(server)?;
-        Ok(Ok(()))
-    }
-
-    fn other(&mut self, server: usize, op: DiskOp) -> Result<(), StorageError> {
-        let recent = self.plan.commit_log_count;
+    fn carry_out(&mut self, server: usize, ops: Vec<Op<FuseDisk>>) -> Result<(), StorageError> {
         // As if no snapshot was old enough to cut behind it.
-        let refuse = matches!(op, DiskOp::Truncate(_)) && self.dice.one_in(6);
-        let shared = self.servers[server].process.as_ref().map(|process| process.shared.clone());
-        let (Some(shared), Some(store)) = (shared, self.store(server)) else { return Ok(()) };
-        match op {
-            DiskOp::SaveAcceptedEpoch(epoch) => {
-                store.epochs.save_accepted(epoch)?;
-                self.zab_input(server, Z::AcceptedEpochSaved(epoch));
-            }
-            DiskOp::PrepareCurrentEpoch(epoch) => store.epochs.announce_current(epoch)?,
-            DiskOp::SaveCurrentEpoch(epoch) => {
-                store.epochs.save_current(epoch)?;
-                self.zab_input(server, Z::CurrentEpochSaved(epoch));
-            }
-            DiskOp::SaveSnapshot => {
-                store.generation += 1;
-                let zxid = shared.state.read().last_zxid();
-                write_snapshot(&store.disk, &shared)?.publish()?;
-                if store.log.appended() != zxid {
-                    oxkeeper_storage::adopt_snapshot(&store.disk, zxid)?;
-                    store.log = TxnLog::new(store.disk.clone(), log_options(), zxid);
-                }
-                self.servers[server].durable = zxid;
-                self.zab_input(server, Z::SnapshotSaved);
-            }
-            DiskOp::Truncate(zxid) => {
-                store.log.roll()?;
-                if refuse {
-                    self.summary.refused_cuts += 1;
-                    self.zab_input(server, Z::TruncateFailed);
-                    return Ok(());
-                }
-                match oxkeeper_storage::truncate(&store.disk, zxid, RECORD_LIMIT) {
-                    Ok(_) => self.reload(server, recent)?,
-                    Err(StorageError::CannotTruncate { .. }) => {
-                        self.summary.refused_cuts += 1;
-                        self.zab_input(server, Z::TruncateFailed);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            DiskOp::Reload => {
-                store.log.roll()?;
-                self.reload(server, recent)?;
-            }
-            DiskOp::Publish { generation, finished } => {
-                store.snapshot_running = false;
-                let current = store.generation;
-                if let Some(finished) = finished.filter(|_| generation == current) {
-                    finished.publish()?;
-                    self.summary.snapshots += 1;
-                }
-            }
-            DiskOp::Append(_) => unreachable!("handled by the caller"),
-        }
-        Ok(())
-    }
-
-    fn reload(&mut self, server: usize, recent: usize) -> Result<(), StorageError> {
-        let Some(store) = self.store(server) else { return Ok(()) };
-        store.generation += 1;
-        let loaded = load_state(&store.disk, recent)?;
-        let last = loaded.history.last_zxid;
-        store.log = TxnLog::new(store.disk.clone(), log_options(), last);
-        self.servers[server].durable = last;
-        let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
-        self.mail(server, Mail::Input(input));
-        Ok(())
-    }
-
-    fn roll_if_due(&mut self, server: usize) -> Result<(), StorageError> {
-        let random = [self.dice.any(), self.dice.any()];
-        let Some(store) = self.store(server) else { return Ok(()) };
-        let decision = store.roll.decide(store.log.file_len());
-        if decision == Roll::No {
+        let cut = |op: &Op<_>| matches!(op, Op::Request(DiskRequest::Truncate(_)));
+        if ops.iter().any(cut) && self.dice.one_in(6) {
+            self.done(server, Done::Input(Input::Zab(Z::TruncateFailed)));
             return Ok(());
         }
-        store.log.roll()?;
-        if decision == Roll::LogAndSnapshot {
-            store.roll.rolled(random);
-            if !store.snapshot_running {
-                store.snapshot_running = true;
-                self.start_snapshot(server)?;
-            }
+        let Some(queue) = self.queue(server) else { return Ok(()) };
+        let mut all = Vec::new();
+        let result = queue.store.carry_out(ops, &mut |done| all.push(done));
+        if result.is_ok() {
+            all.into_iter().for_each(|done| self.done(server, done));
         }
-        Ok(())
+        result
     }
 
-    fn start_snapshot(&mut self, server: usize) -> Result<(), StorageError> {
-        let incarnation = self.servers[server].incarnation;
-        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
-        let walk = Walk::begin(&process.shared.state.read());
-        let disk = process.store.disk.clone();
-        let mut writer = SnapshotWriter::create(disk, walk.zxid(), Compression::None)?;
-        let mut chunk = Vec::new();
-        walk.put_tables(&mut chunk);
-        writer.write(&chunk)?;
-        let generation = process.store.generation;
-        let state_generation = process.shared.generation();
-        process.store.running = Some(Running { generation, state_generation, walk, writer });
-        self.after(500, Event::SnapshotStep { server, incarnation });
-        Ok(())
+    fn done(&mut self, server: usize, done: Done<FuseDisk>) {
+        match done {
+            Done::Input(input) => {
+                self.note_durable(server, &input);
+                self.mail(server, Mail::Input(input));
+            }
+            Done::TakeSnapshot(job) => {
+                let incarnation = self.servers[server].incarnation;
+                if let Some(queue) = self.queue(server) {
+                    queue.snapshot = Some(job);
+                }
+                self.after(500, Event::SnapshotStep { server, incarnation });
+            }
+            Done::Published { .. } => self.summary.snapshots += 1,
+            Done::Purged(Ok(purged)) => {
+                self.summary.purged += (purged.snapshots.len() + purged.logs.len()) as u64;
+            }
+            Done::Purged(Err(error)) => self.note(|| format!("s{} purge: {error}", server + 1)),
+            Done::Synced(_) | Done::SnapshotBegun | Done::Reached(_) => {}
+        }
+    }
+
+    /// What an answer says about the disk.
+    fn note_durable(&mut self, server: usize, input: &Input) {
+        match input {
+            Input::Zab(Z::Flushed(zxid)) => self.servers[server].durable = *zxid,
+            Input::Zab(Z::SnapshotSaved) => {
+                let shared = self.shared(server);
+                let last = shared.map(|shared| shared.state.read().last_zxid());
+                self.servers[server].durable = last.unwrap_or_default();
+            }
+            Input::Reloaded(_, history) => self.servers[server].durable = history.last_zxid,
+            Input::Zab(Z::TruncateFailed) => self.summary.refused_cuts += 1,
+            _ => {}
+        }
+    }
+
+    fn shared(&self, server: usize) -> Option<Arc<Shared>> {
+        self.servers[server].process.as_ref().map(|process| process.shared.clone())
     }
 
     /// The next few nodes of a periodic snapshot.
@@ -408,33 +236,21 @@ impl World<'_> {
         if !self.servers[server].is_running(incarnation) {
             return Ok(());
         }
-        let nodes = self.dice.between(1, 24) as u32;
-        let Some(process) = &mut self.servers[server].process else { return Ok(()) };
-        let Some(mut running) = process.store.running.take() else { return Ok(()) };
-        let generation = running.generation;
-        if running.state_generation != process.shared.generation() {
-            // The walk belongs to a state that is gone.
-            self.queue_disk(server, [DiskOp::Publish { generation, finished: None }]);
-            return Ok(());
-        }
-        let mut chunk = Vec::new();
-        let state = process.shared.state.read();
-        let done = running.walk.step(&state, nodes, 4096, &mut chunk);
-        let result = running.writer.write(&chunk).and_then(|()| {
-            if done {
-                let finished = complete(&running.walk, running.writer, &state)?;
-                let finished = Some(finished);
-                return Ok(Some(DiskOp::Publish { generation, finished }));
-            }
-            process.store.running = Some(running);
-            Ok(None)
-        });
-        drop(state);
-        match result {
-            Ok(Some(publish)) => self.queue_disk(server, [publish]),
-            Ok(None) => {
+        let size = StepSize { nodes: self.dice.between(1, 24) as u32, bytes: 4096, chunk: 1 };
+        let Some(queue) = self.queue(server) else { return Ok(()) };
+        let Some(mut job) = queue.snapshot.take() else { return Ok(()) };
+        let generation = job.generation();
+        match job.step(size) {
+            Ok(SnapshotStep::More) => {
+                queue.snapshot = Some(job);
                 let delay = self.dice.between(100, 8_000);
                 self.after(delay, Event::SnapshotStep { server, incarnation });
+            }
+            Ok(SnapshotStep::Complete(complete)) => {
+                self.queue_disk(server, [Op::Publish { generation, complete: Some(complete) }]);
+            }
+            Ok(SnapshotStep::Outdated) => {
+                self.queue_disk(server, [Op::Publish { generation, complete: None }]);
             }
             Err(error) => {
                 self.survives(server, Err(error), "periodic snapshot")?;
@@ -444,47 +260,24 @@ impl World<'_> {
     }
 
     /// Old snapshots and logs go, whatever else the disk is doing.
-    pub fn purge(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
-        if !self.servers[server].is_running(incarnation) {
-            return Ok(());
-        }
-        let delay = self.dice.between(100_000, 3_000_000);
-        self.after(delay, Event::Purge { server, incarnation });
-        let disk = self.servers[server].disk.clone();
-        let result = oxkeeper_storage::purge(&disk, 3).map(|purged| {
-            self.summary.purged += (purged.snapshots.len() + purged.logs.len()) as u64;
-            Ok(())
-        });
-        self.survives(server, result, "purge").map(|_| ())
-    }
-
-    /// Old proposals for a learner.
-    pub fn log_read(
-        &mut self,
-        server: usize,
-        incarnation: u64,
-        link: LinkId,
-        from: Zxid,
-        to: Zxid,
-    ) {
+    pub fn purge(&mut self, server: usize, incarnation: u64) {
         if !self.servers[server].is_running(incarnation) {
             return;
         }
-        let disk = self.servers[server].disk.clone();
+        let delay = self.dice.between(100_000, 3_000_000);
+        self.after(delay, Event::Purge { server, incarnation });
+        self.queue_disk(server, [Op::Purge { retain: 3 }]);
+    }
+
+    /// Old proposals for a learner.
+    pub fn log_read(&mut self, server: usize, incarnation: u64, read: LogRead) {
+        if !self.servers[server].is_running(incarnation) {
+            return;
+        }
+        let LogRead { link, from, to } = read;
         let factor = self.plan.snapshot_size_factor;
-        let read = || -> Result<_, StorageError> {
-            if !log_diff_allowed(&disk, from, factor)? {
-                return Ok(None);
-            }
-            read_range(&disk, from, to, RECORD_LIMIT, 64 << 20)
-        };
-        let proposals = read().ok().flatten().map(|span| {
-            let base = Proposal { zxid: span.base, payload: bytes::Bytes::new() };
-            let logged = span.proposals.into_iter();
-            let logged = logged.map(|p| Proposal { zxid: p.zxid, payload: p.payload });
-            std::iter::once(base).chain(logged).collect()
-        });
-        self.summary.log_reads += u64::from(Option::is_some(&proposals));
+        let proposals = read_log(&self.servers[server].disk, from, to, factor, RECORD_LIMIT);
+        self.summary.log_reads += u64::from(proposals.is_some());
         self.zab_input(server, Z::LogRead { link, proposals });
     }
 }

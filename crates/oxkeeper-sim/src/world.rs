@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use oxkeeper_proto::Zxid;
+use oxkeeper_node::node::LogRead;
 use oxkeeper_proto::ensemble::EnsembleConfig;
-use oxkeeper_zab::LinkId;
 
 use crate::check::Checks;
 use crate::dice::Dice;
@@ -27,7 +26,7 @@ pub enum Event {
     Wake { server: usize, incarnation: u64 },
     Disk { server: usize, incarnation: u64 },
     SnapshotStep { server: usize, incarnation: u64 },
-    LogRead { server: usize, incarnation: u64, link: LinkId, from: Zxid, to: Zxid },
+    LogRead { server: usize, incarnation: u64, read: LogRead },
     Deliver { conn: ConnId, end: usize },
     Dial { server: usize, incarnation: u64, term: u64, target: usize, deadline: u64 },
     ElectionDial { from: usize, to: usize },
@@ -209,8 +208,8 @@ impl<'t> World<'t> {
             Event::Wake { server, incarnation } => self.wake(server, incarnation),
             Event::Disk { server, incarnation } => self.disk_due(server, incarnation),
             Event::SnapshotStep { server, incarnation } => self.snapshot_step(server, incarnation),
-            Event::LogRead { server, incarnation, link, from, to } => {
-                self.log_read(server, incarnation, link, from, to);
+            Event::LogRead { server, incarnation, read } => {
+                self.log_read(server, incarnation, read);
                 Ok(())
             }
             Event::Deliver { conn, end } => self.deliver(conn, end),
@@ -234,7 +233,10 @@ impl<'t> World<'t> {
                 self.reap_idle(server, incarnation);
                 Ok(())
             }
-            Event::Purge { server, incarnation } => self.purge(server, incarnation),
+            Event::Purge { server, incarnation } => {
+                self.purge(server, incarnation);
+                Ok(())
+            }
             Event::Client { client } => self.client_step(client),
             Event::Restart { server } => self.restart(server),
             Event::Fault => {

@@ -137,6 +137,12 @@ impl<D: Disk> SnapshotWriter<D> {
 /// A durable snapshot without its name: no start would look at it yet. Dropped, it leaves nothing.
 pub struct CompleteSnapshot<D: Disk>(SnapshotWriter<D>);
 
+impl<D: Disk> std::fmt::Debug for CompleteSnapshot<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "snapshot of {}", self.0.zxid)
+    }
+}
+
 impl<D: Disk> CompleteSnapshot<D> {
     /// Names it. Everything that it may contain must be in the log by now. Returns the name.
     pub fn publish(mut self) -> Result<String, StorageError> {

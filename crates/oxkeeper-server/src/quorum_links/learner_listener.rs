@@ -68,6 +68,15 @@ pub enum LearnerEvent {
         /// All that one read brought.
         packets: Vec<Packet>,
     },
+    /// The socket has taken more of a snapshot.
+    Streamed {
+        /// To which learner.
+        link: LinkId,
+        /// Bytes so far.
+        bytes: u64,
+        /// That was all.
+        ended: bool,
+    },
     /// The link ended. The last event of a link; none follows [`LearnerListener::close`].
     Closed {
         /// Which.
@@ -134,9 +143,12 @@ impl LearnerListener {
 
     /// Streams a snapshot to a learner, with the signature behind it. What is sent later waits.
     pub fn send_snapshot(&self, link: LinkId, source: Box<dyn SnapshotSource>) {
-        if let Some(outbox) = self.outbox(link) {
-            outbox.send_snapshot(source);
-        }
+        let Some(outbox) = self.outbox(link) else { return };
+        let shared = self.shared.clone();
+        let progress = move |bytes, ended| {
+            (shared.events)(LearnerEvent::Streamed { link, bytes, ended });
+        };
+        outbox.send_snapshot(source, Box::new(progress));
     }
 
     /// Closes a link. No event of it follows, except one that is being delivered right now.

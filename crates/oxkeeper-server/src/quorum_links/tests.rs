@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use oxkeeper_node::StreamStep;
 use oxkeeper_proto::client::Acl;
 use oxkeeper_proto::ensemble::HostPort;
 use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind};
@@ -128,11 +129,11 @@ async fn ends(stream: &mut TcpStream) -> bool {
 struct Pieces(Vec<Vec<u8>>);
 
 impl SnapshotSource for Pieces {
-    fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool {
+    fn next_chunk(&mut self, out: &mut Vec<u8>) -> StreamStep {
         if !self.0.is_empty() {
             out.extend(self.0.remove(0));
         }
-        self.0.is_empty()
+        if self.0.is_empty() { StreamStep::End } else { StreamStep::More }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Start-up, and starting over after TRUNC: the data directory to a state and a history.
 
-use std::time::{Duration, Instant};
-
 use oxkeeper_proto::snapshot::{Database, NodeRecord, SnapshotDigest, SnapshotSink};
 use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Acl, Zxid};
@@ -34,21 +32,31 @@ pub struct LoadedState {
     pub needs_snapshot: bool,
     /// Transactions replayed on top of the snapshot.
     pub replayed: u64,
-    /// Time until the snapshot was read.
-    pub snapshot_time: Duration,
-    /// Time for the log behind it.
-    pub replay_time: Duration,
     /// For the operator.
     pub warnings: Vec<String>,
 }
 
-/// A database that knows when its snapshot was complete.
-struct Timed {
-    database: StateDatabase,
-    snapshot_read: Instant,
+/// How far a load has come, for those who measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Milestone {
+    /// It begins.
+    Begun,
+    /// The snapshot is read.
+    SnapshotRead,
+    /// The log behind it, too.
+    Loaded {
+        /// Transactions replayed.
+        replayed: u64,
+    },
 }
 
-impl SnapshotSink for Timed {
+/// A database that tells when its snapshot was complete.
+struct Watched<'a> {
+    database: StateDatabase,
+    snapshot_read: &'a dyn Fn(),
+}
+
+impl SnapshotSink for Watched<'_> {
     fn session(&mut self, id: i64, timeout_ms: i32) {
         self.database.session(id, timeout_ms);
     }
@@ -62,14 +70,14 @@ impl SnapshotSink for Timed {
     }
 }
 
-impl Database for Timed {
+impl Database for Watched<'_> {
     fn snapshot_loaded(
         &mut self,
         zxid: Zxid,
         digest: Option<SnapshotDigest>,
     ) -> Result<(), String> {
         self.database.snapshot_loaded(zxid, digest)?;
-        self.snapshot_read = Instant::now();
+        (self.snapshot_read)();
         Ok(())
     }
 
@@ -79,20 +87,20 @@ impl Database for Timed {
 }
 
 /// Loads the newest valid snapshot and the log behind it.
-pub fn load_state<D: Disk>(disk: &D, settings: &LoadSettings) -> Result<LoadedState, StorageError> {
-    let begun = Instant::now();
-    let make = || Timed {
+pub fn load_state<D: Disk>(
+    disk: &D,
+    settings: &LoadSettings,
+    reached: &dyn Fn(Milestone),
+) -> Result<LoadedState, StorageError> {
+    reached(Milestone::Begun);
+    let snapshot_read = || reached(Milestone::SnapshotRead);
+    let make = || Watched {
         database: StateDatabase::new(settings.seed, settings.state),
-        snapshot_read: Instant::now(),
+        snapshot_read: &snapshot_read,
     };
     let loaded = load(disk, &settings.options, make)?;
-    let snapshot_time = loaded.database.snapshot_read.duration_since(begun);
-    let replay_time = loaded.database.snapshot_read.elapsed();
-    let recent = loaded
-        .recent
-        .into_iter()
-        .map(|logged| Proposal { zxid: logged.zxid, payload: logged.payload })
-        .collect();
+    reached(Milestone::Loaded { replayed: loaded.replayed });
+    let recent = loaded.recent.into_iter().map(proposal).collect();
     let mut state = loaded.database.database.into_state();
     state.set_last_zxid(loaded.last_zxid);
     Ok(LoadedState {
@@ -100,15 +108,17 @@ pub fn load_state<D: Disk>(disk: &D, settings: &LoadSettings) -> Result<LoadedSt
         history: History { last_zxid: loaded.last_zxid, recent },
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,
-        snapshot_time,
-        replay_time,
         warnings: loaded.warnings,
     })
 }
 
+fn proposal(logged: oxkeeper_storage::Proposal) -> Proposal {
+    Proposal { zxid: logged.zxid, payload: logged.payload }
+}
+
 /// Old proposals for a learner that has everything up to `from`; `None` if a snapshot serves it
 /// better. Starts with the last proposal at or below `from`, as the choice between DIFF and TRUNC
-/// needs it.
+/// needs it. `factor`: `snapshotSizeFactor`.
 pub fn read_log<D: Disk>(
     disk: &D,
     from: Zxid,
@@ -130,7 +140,5 @@ pub fn read_log<D: Disk>(
         }
     };
     let base = Proposal { zxid: span.base, payload: bytes::Bytes::new() };
-    let proposals = span.proposals.into_iter();
-    let proposals = proposals.map(|logged| Proposal { zxid: logged.zxid, payload: logged.payload });
-    Some(std::iter::once(base).chain(proposals).collect())
+    Some(std::iter::once(base).chain(span.proposals.into_iter().map(proposal)).collect())
 }

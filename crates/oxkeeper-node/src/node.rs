@@ -1,0 +1,208 @@
+//! The replica and who gets its outputs, in which order.
+//!
+//! [`Node::handle`] everything that has arrived, then [`Node::finish`] once. One such step makes at most
+//! one write to each peer, one batch for the disk, and one wake-up of each client concerned.
+
+use std::sync::Arc;
+
+use oxkeeper_proto::ServerId;
+use oxkeeper_proto::quorum::Notification;
+use oxkeeper_replica::{Client, Input, Now, Output, Replica};
+use oxkeeper_zab::{LinkId, Output as Z};
+
+use crate::port::{Port, PortEvent};
+use crate::store::DiskRequest;
+use crate::stream::TreeStream;
+
+/// Few proposals under way, few replies: handled at once, without waiting for more.
+pub const FEW: usize = 8;
+
+/// What reaches a node.
+#[derive(Debug)]
+pub enum Event {
+    /// For the replica: from the disk, the election port, or clients.
+    Input(Input),
+    /// From the quorum port.
+    Port {
+        /// Of the link or listener; see [`Driver::dial`] and [`Driver::listen`].
+        term: u64,
+        /// What happened.
+        event: PortEvent,
+    },
+}
+
+/// What a node asks of its surroundings. Nothing here may block.
+pub trait Driver {
+    /// This output is about to be performed: for those who watch.
+    fn performing(&mut self, _output: &Z) {}
+
+    /// Send a notification on the election port.
+    fn notify(&mut self, to: ServerId, notification: Notification);
+    /// Connect to every member that has no election connection.
+    fn connect_election(&mut self);
+
+    /// Connect to this leader's quorum port; replaces what was dialled or listened to before.
+    fn dial(&mut self, term: u64, leader: ServerId);
+    /// Close the connection to the leader, or give up connecting.
+    fn hang_up(&mut self);
+    /// Send encoded packets to the leader.
+    fn send_to_leader(&mut self, packets: Vec<u8>);
+
+    /// Open the quorum port for learners; replaces what was dialled or listened to before.
+    fn listen(&mut self, term: u64);
+    /// Close the quorum port and all links to learners.
+    fn stop_listening(&mut self);
+    /// Send encoded packets to a learner.
+    fn send_to_learner(&mut self, link: LinkId, packets: Vec<u8>);
+    /// Send a tree, with the signature behind it, to a learner; what is sent later waits.
+    fn stream(&mut self, link: LinkId, tree: TreeStream);
+    /// Close a learner's link.
+    fn close_learner(&mut self, link: LinkId, reason: &str);
+
+    /// Queue work for the disk, in order, leaving `requests` empty.
+    fn disk(&mut self, requests: &mut Vec<DiskRequest>);
+    /// Read old proposals ([`read_log`](crate::read_log)); the answer is a `LogRead`.
+    fn read_log(&mut self, read: LogRead);
+
+    /// Put a client's reply into its socket, now.
+    fn reply(&mut self, client: &Arc<Client>);
+    /// Let a client's task look after its output and input.
+    fn wake(&mut self, client: &Arc<Client>);
+}
+
+/// Old proposals that a learner needs.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRead {
+    /// For which learner.
+    pub link: LinkId,
+    /// Its last zxid.
+    pub from: oxkeeper_proto::Zxid,
+    /// The oldest zxid still in memory.
+    pub to: oxkeeper_proto::Zxid,
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Node {
+    replica: Replica,
+    port: Port,
+    /// Of the replica, not performed yet.
+    outputs: Vec<Output>,
+    requests: Vec<DiskRequest>,
+    clients: Vec<Arc<Client>>,
+    calm: bool,
+}
+
+impl Node {
+    /// A server whose start has left these outputs; the first [`Node::finish`] performs them.
+    pub fn new(replica: Replica, outputs: Vec<Output>) -> Node {
+        Node {
+            replica,
+            port: Port::default(),
+            outputs,
+            requests: Vec::new(),
+            clients: Vec::new(),
+            calm: false,
+        }
+    }
+
+    /// The server as a value.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Few proposals are under way: batches would be small anyway.
+    pub fn is_calm(&self) -> bool {
+        self.calm
+    }
+
+    /// When [`Node::finish`] must be called at the latest, in monotonic ms.
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.replica.next_timeout()
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        let Node { replica, port, outputs, .. } = self;
+        match event {
+            Event::Input(input) => replica.handle(now, input, outputs),
+            Event::Port { term, event } => {
+                port.inputs(term, event, |input| replica.handle(now, input, outputs));
+            }
+        }
+    }
+
+    /// Handles what is due, applies what was committed, and performs everything that follows.
+    pub fn finish(&mut self, now: Now, driver: &mut impl Driver) {
+        if self.next_timeout().is_some_and(|at| at <= now.mono_ms) {
+            self.replica.on_timeout(now, &mut self.outputs);
+        }
+        self.replica.finish(now, &mut self.outputs);
+        self.calm = self.replica.outstanding_proposals() <= FEW;
+        self.perform(driver);
+    }
+
+    fn perform(&mut self, driver: &mut impl Driver) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Wake(client) => self.clients.push(client),
+                Output::Zab(output) => {
+                    driver.performing(&output);
+                    self.zab(output, driver);
+                }
+            }
+        }
+        self.outputs = outputs;
+        // Somebody waits for a reply; nobody for the COMMITs, as a rule.
+        if self.calm && self.clients.len() <= FEW {
+            self.clients.drain(..).for_each(|client| driver.reply(&client));
+        }
+        // Proposals leave before the own disk begins, so that all disks work at the same time.
+        self.port.flush(driver);
+        if !self.requests.is_empty() {
+            driver.disk(&mut self.requests);
+        }
+        self.clients.drain(..).for_each(|client| driver.wake(&client));
+    }
+
+    fn zab(&mut self, output: Z, driver: &mut impl Driver) {
+        let Node { replica, port, requests, .. } = self;
+        match output {
+            Z::Append(proposal) => requests.push(DiskRequest::Append(proposal)),
+            Z::SaveAcceptedEpoch(epoch) => requests.push(DiskRequest::SaveAcceptedEpoch(epoch)),
+            Z::PrepareCurrentEpoch(epoch) => requests.push(DiskRequest::PrepareCurrentEpoch(epoch)),
+            Z::SaveCurrentEpoch(epoch) => requests.push(DiskRequest::SaveCurrentEpoch(epoch)),
+            Z::SaveSnapshot => requests.push(DiskRequest::SaveSnapshot),
+            Z::Truncate(zxid) => requests.push(DiskRequest::Truncate(zxid)),
+            Z::Reload => requests.push(DiskRequest::Reload),
+            Z::ReadLog { link, from, to } => driver.read_log(LogRead { link, from, to }),
+            Z::Notify { to, notification } => driver.notify(to, notification),
+            Z::ConnectElection => driver.connect_election(),
+            Z::ConnectLeader(server) => driver.dial(port.next_term(), server),
+            Z::CloseLeader => {
+                port.flush(driver);
+                driver.hang_up();
+            }
+            Z::ToLeader(packet) => port.send_to_leader(&packet),
+            Z::Listen => driver.listen(port.next_term()),
+            Z::StopListening => {
+                port.flush(driver);
+                driver.stop_listening();
+            }
+            Z::ToLearner(link, packet) => port.send_to_learner(link, &packet),
+            Z::ProposalToLearner { link, proposal, inform } => {
+                port.propose(link, &proposal, inform);
+            }
+            Z::SnapshotToLearner(link) => {
+                port.flush(driver);
+                driver.stream(link, TreeStream::new(replica.shared().clone()));
+            }
+            Z::CloseLearner { link, reason } => {
+                port.flush(driver);
+                driver.close_learner(link, &reason);
+            }
+            output => unreachable!("{output:?} is for the replica"),
+        }
+    }
+}
