@@ -287,6 +287,12 @@ class Server:
         shutil.rmtree(self.data)
         self.data.mkdir()
 
+    def release_ports(self):
+        """Lets others have the ports of a server that is not started again."""
+        for port in (self.client_port, self.quorum_port, self.election_port):
+            if lock := _taken.pop(port, None):
+                lock.close()
+
     def __repr__(self):
         return f"{self.kind} server {self.sid or ''} on port {self.client_port}"
 

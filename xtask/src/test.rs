@@ -15,7 +15,7 @@ const DIFFERENTIAL_SEEDS: &str = "0..5";
 #[derive(Args)]
 pub struct TestArgs {
     /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, deploy, pod, blackbox, traps, zkcli,
-    /// differential
+    /// differential, storage-faults
     stages: Vec<String>,
     /// Rounds of the fault campaigns; 50 is the full campaign
     #[arg(long, default_value_t = 3)]
@@ -64,7 +64,7 @@ pub fn run(args: &TestArgs) -> Outcome {
     if built && installed {
         black_box(&mut stages, args);
     } else {
-        for name in ["blackbox", "traps", "zkcli", "differential"] {
+        for name in ["blackbox", "traps", "zkcli", "differential", "storage-faults"] {
             stages.skip(name, "needs `build` and `install`");
         }
     }
@@ -89,6 +89,7 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
         }
         Ok(())
     });
+    stages.run("storage-faults", || crate::tools::run(&mut pytest("compat/storage_faults", args)));
 }
 
 /// The images in containers, where the machine permits them.
