@@ -44,8 +44,7 @@ pub fn apache_jars() -> PathBuf {
     compat_cache().join("zookeeper-3.9.5")
 }
 
-/// cargo-deny, built once into the cache: without optimization, which takes two minutes of two cores, as a check takes
-/// it one second all the same.
+/// cargo-deny, built once into the cache. Without optimization: two minutes on two cores, and a check takes a second.
 pub fn cargo_deny() -> Outcome<PathBuf> {
     let folder = compat_cache().join("tools");
     let program = folder.join("bin/cargo-deny");

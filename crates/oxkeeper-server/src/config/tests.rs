@@ -118,6 +118,62 @@ fn the_file_wins_over_process_properties() {
 }
 
 #[test]
+fn numbers_among_properties_are_read_as_java_decodes_them() {
+    let max_buffer = |text: &str| {
+        let flag = format!("-Djute.maxbuffer={text}");
+        let (config, warnings) = Lab::new("dataDir=@\n", None).load(&[&flag]).unwrap();
+        let warned = warnings.iter().any(|warning| {
+            warning.text.contains("jute.maxbuffer") && warning.text.contains(&format!("\"{text}\""))
+        });
+        (config.clients.max_buffer, warned)
+    };
+    for (text, number) in [
+        ("0x9fffff", 0x9f_ffff),
+        ("0X9FFFFF", 0x9f_ffff),
+        ("#9fffff", 0x9f_ffff),
+        ("+0x10", 16),
+        ("010", 8),
+        ("4194304", 4_194_304),
+    ] {
+        assert_eq!(max_buffer(text), (number, false), "{text}");
+    }
+    // Where Java keeps the default, so do we, and say it.
+    for text in ["4M", "0x", "#", "", "08", "0x-1", "--1", "1_000", "10 000", "2147483648", "-1"] {
+        assert_eq!(max_buffer(text), (DEFAULT_MAX_BUFFER, true), "{text}");
+    }
+    let lab = Lab::new("dataDir=@\nsnapCount=0x10\ntxnLogSizeLimitInKb=0x100000000\n", None);
+    let (config, _) = lab.load(&["-Dzookeeper.globalOutstandingLimit=#20"]).unwrap();
+    assert_eq!(config.storage.snap_count, 16);
+    assert_eq!(config.storage.log_size_limit_kib, Some(0x1_0000_0000));
+    assert_eq!(config.clients.global_outstanding, 32);
+}
+
+#[test]
+fn numbers_that_the_reference_reads_as_decimals_stay_so() {
+    let text = "dataDir=@\npreAllocSize=0x100\ncommitLogCount=0x1000\ncnxTimeout=010\n";
+    let (config, warnings) = load(text);
+    assert_eq!(config.storage.preallocate_kib, 65536);
+    assert_eq!(config.storage.commit_log_count, 500);
+    let found = texts(&warnings);
+    for part in ["line 2: preAllocSize", "line 3: commitLogCount"] {
+        assert!(found.iter().any(|text| text.contains(part)), "{part}: {found:#?}");
+    }
+    let members = format!("{THREE}cnxTimeout=010\n");
+    let (config, _) = Lab::new(&members, Some("1")).load(&[]).unwrap();
+    assert_eq!(config.quorum.unwrap().election_connect_ms, 10);
+    assert_fails("dataDir=@\ntickTime=0x10\n", None, 2, &["zoo.cfg line 2: ", "\"0x10\""]);
+}
+
+#[test]
+fn the_limit_of_a_slow_fsync_is_heard_with_and_without_its_prefix() {
+    let limit = |flag: &str| {
+        Lab::new("dataDir=@\n", None).load(&[flag]).unwrap().0.storage.fsync_warning_ms
+    };
+    assert_eq!(limit("-Dfsync.warningthresholdms=20"), 20);
+    assert_eq!(limit("-Dzookeeper.fsync.warningthresholdms=30"), 30);
+}
+
+#[test]
 fn wrong_values_are_named_with_file_and_line() {
     for (line, parts) in [
         ("tickTime=soon", ["For input string: \"soon\"", "tickTime"]),
@@ -385,7 +441,10 @@ fn http_ports_are_closed_unless_asked_for() {
     assert_eq!(admin("admin.serverPort=81").as_deref(), Some("0.0.0.0:81"));
     assert_eq!(admin("admin.serverPort=81\nadmin.enableServer=false"), None);
     assert_eq!(admin("admin.serverPort=0"), None);
-    assert_eq!(load("admin.serverPort=x").err().unwrap().exit_code(), 2);
+    // The reference decodes this one, and keeps its default where that fails.
+    assert_eq!(admin("admin.serverPort=0x51").as_deref(), Some("0.0.0.0:81"));
+    assert_eq!(admin("admin.serverPort=x").as_deref(), Some("0.0.0.0:8080"));
+    assert_eq!(load("admin.serverPort=70000").err().unwrap().exit_code(), 2);
     let name = "metricsProvider.className=org.apache.zookeeper.metrics.";
     let prometheus = |more: &str| load(&format!("{name}{more}")).unwrap();
     assert_eq!(prometheus("impl.DefaultMetricsProvider").0.prometheus, None);
@@ -397,6 +456,9 @@ fn http_ports_are_closed_unless_asked_for() {
         "prometheus.PrometheusMetricsProvider\nmetricsProvider.httpHost=[::1]\n\
          metricsProvider.httpPort=71\nmetricsProvider.exportJvmInfo=false",
     );
+    let wrong = "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.\
+                 PrometheusMetricsProvider\nmetricsProvider.httpPort=0x47";
+    assert_eq!(load(wrong).err().unwrap().exit_code(), 2);
     let found = config.prometheus.unwrap();
     assert!(!found.process && found.address.host == "::1" && found.address.port == 71);
 }
