@@ -268,6 +268,12 @@ pub struct StorageConfig {
     pub compression: Compression,
     /// `snapshot.trust.empty`.
     pub trust_empty_snapshot: bool,
+    /// `oxkeeper.skipLoneChecks`, a rescue setting: a record of the log that is a check outside of a
+    /// multi is skipped.
+    pub skip_lone_checks: bool,
+    /// `oxkeeper.acceptLostTail`, a rescue setting: the server starts although transactions at the end
+    /// of its log are known to be lost.
+    pub accept_lost_tail: bool,
     /// `digest.enabled`.
     pub digests: bool,
     /// `autopurge.snapRetainCount`, at least 3.
@@ -373,6 +379,10 @@ impl ServerConfig {
         config.file = Some(path.to_owned());
         config.text = bytes.iter().copied().map(char::from).collect();
         read_membership(&settings, &entries, &mut config)?;
+        if config.client.is_none() {
+            let text = "clientPort is not set: no client can connect to this server";
+            settings.warn(Warning::warn(text));
+        }
         Ok((config, settings.take_warnings()))
     }
 
@@ -595,6 +605,12 @@ fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {
         snapshot_size_factor: factor,
         compression: read_compression(settings),
         trust_empty_snapshot: settings.flag("snapshot.trust.empty", false),
+        skip_lone_checks: settings
+            .rescue("oxkeeper.skipLoneChecks", "checks that stand alone in the log are skipped"),
+        accept_lost_tail: settings.rescue(
+            "oxkeeper.acceptLostTail",
+            "a log whose end is lost is accepted, and what was acknowledged there is gone",
+        ),
         digests: settings.flag("digest.enabled", true),
         purge_retain: purge_retain.unsigned_abs() as usize,
         purge_interval_hours: settings

@@ -225,7 +225,22 @@ impl Settings {
 
     /// True for the text `true` only; with default true, false for anything else.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
-        let Some(setting) = self.property(key) else { return default };
+        self.property(key).map_or(default, |setting| self.is_on(setting, key))
+    }
+
+    /// Of our own: something that must not stay on. In the file or a process property; off unless
+    /// `true`, and loud if it is.
+    pub(super) fn rescue(&self, key: &str, consequence: &str) -> bool {
+        let on = self.process(key).filter(|setting| self.is_on(setting, key));
+        if let Some(Setting { place, .. }) = on {
+            self.warn(Warning::error(format!(
+                "{place}: the rescue setting {key} is on: {consequence}. Remove it after this start"
+            )));
+        }
+        on.is_some()
+    }
+
+    fn is_on(&self, setting: &Setting, key: &str) -> bool {
         if !setting.is_true() && !setting.text.eq_ignore_ascii_case("false") {
             let place = &setting.place;
             self.warn(Warning::warn(format!(

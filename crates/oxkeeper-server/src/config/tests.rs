@@ -350,6 +350,73 @@ fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
 }
 
 #[test]
+fn keys_of_the_reference_are_no_misspellings() {
+    let text = "dataDir=@\nclientPort=2181\nrequireClientAuthScheme=sasl\njaasLoginRenew=3600000\n\
+                SASLAuthenticationProvider.superPassword=x\nsecurity.auth_to_local=DEFAULT\n";
+    let flags = [
+        "-Dzookeeper.client.secure=true",
+        "-Dzookeeper.clientCnxnSocket=org.apache.zookeeper.ClientCnxnSocketNetty",
+        "-Dzookeeper.sasl.client=true",
+        "-Dzookeeper.server.principal=zookeeper/host",
+        "-Dzookeeper.jmx.log4j.disable=true",
+        "-Dzookeeper.requireKerberosConfig=true",
+        "-Dzookeeper.kinit=/usr/bin/kinit",
+        "-Dzookeeper.request.timeout=5000",
+    ];
+    let (_, warnings) = Lab::new(text, None).load(&flags).unwrap();
+    let found = texts(&warnings);
+    assert!(!found.iter().any(|text| text.contains("unknown key")), "{found:#?}");
+    let level = |part: &str| {
+        let about = |warning: &&Warning| warning.text.contains(part);
+        warnings.iter().find(about).unwrap_or_else(|| panic!("{part}: {found:#?}")).level
+    };
+    // What people write to be protected, and is not.
+    assert_eq!(level("requireClientAuthScheme"), Level::Error);
+    assert_eq!(level("SASLAuthenticationProvider.superPassword"), Level::Error);
+    assert_eq!(level("client.secure is for clients"), Level::Info);
+    assert_eq!(level("jaasLoginRenew"), Level::Warn);
+}
+
+#[test]
+fn a_server_without_a_client_port_says_so() {
+    let says = |text: &str, my_id| {
+        let (_, warnings) = Lab::new(text, my_id).load(&[]).unwrap();
+        texts(&warnings).iter().any(|text| text.starts_with("clientPort is not set"))
+    };
+    assert!(says("dataDir=@\n", None));
+    assert!(says("dataDir=@\nclientPort=0\n", None));
+    assert!(!says("dataDir=@\nclientPort=2181\n", None));
+    let without = THREE.replace("clientPort=2181\n", "");
+    assert!(says(&without, Some("1")));
+    let own_line = without.replace("zk1:2888:3888", "zk1:2888:3888;2181");
+    assert!(!says(&own_line, Some("1")));
+    assert!(says(&own_line, Some("2")));
+}
+
+#[test]
+fn rescue_settings_are_off_and_loud_when_on() {
+    let (config, warnings) = load("dataDir=@\n");
+    assert!(!config.storage.skip_lone_checks && !config.storage.accept_lost_tail);
+    assert!(!texts(&warnings).iter().any(|text| text.contains("rescue")));
+    let flags = ["-Doxkeeper.skipLoneChecks=true"];
+    let (config, warnings) =
+        Lab::new("dataDir=@\noxkeeper.acceptLostTail=true\n", None).load(&flags).unwrap();
+    assert!(config.storage.skip_lone_checks && config.storage.accept_lost_tail);
+    for key in ["oxkeeper.skipLoneChecks", "oxkeeper.acceptLostTail"] {
+        let about = |warning: &&Warning| warning.text.contains(key);
+        let warning = warnings.iter().find(about).expect(key);
+        assert_eq!(warning.level, Level::Error, "{}", warning.text);
+        assert!(warning.text.contains("rescue"), "{}", warning.text);
+    }
+    let flags = ["-Doxkeeper.skipLoneChecks=yes", "-Doxkeeper.skipLoneCheck=true"];
+    let (config, warnings) = Lab::new("dataDir=@\n", None).load(&flags).unwrap();
+    assert!(!config.storage.skip_lone_checks);
+    let found = texts(&warnings);
+    assert!(found.iter().any(|text| text.contains("unknown key oxkeeper.skipLoneCheck ")));
+    assert!(found.iter().any(|text| text.contains("neither true nor false")), "{found:#?}");
+}
+
+#[test]
 fn a_server_that_should_be_protected_does_not_run_open() {
     for line in [
         "sslQuorum=true",
