@@ -424,6 +424,7 @@ mod tests {
             "fi\nB=super",
             "}\nB=super",
             "B=1;; B=super",
+            "; B=super",
             "cat <<E\nB=super\n",
         ] {
             let (env, findings) = read_with(&format!("A=1\n\n{rest}"));
@@ -441,14 +442,14 @@ mod tests {
     fn expansions_are_those_of_a_shell() {
         let env = read(
             "A=a\nE=\nB=${E:-$A}-${E-x}-${N-y}-${A:+z}-${N:+z}-${E+w}\n: \"${C:=c d}\" ${A:=q}\n\
-             D=\"\\$A \\x \\\\ ${N:-\"in } side\"}\"\nF=~/f\nG=a\\ b$A'$A'\"$A\"\n\
+             D=\"\\$A \\x \\\\ ${N:-\"in } side\"}\"\nF=\\\n~/f:~:x~\nG=a\\ b$A'$A'\"$A\"\n\
              readonly H=h I\nexport A J=j\nunset E A\nK=[$A]\n",
         );
         let expected = [
             ("B", "a--y-z--w"),
             ("C", "c d"),
             ("D", "$A \\x \\ in } side"),
-            ("F", "/root/f"),
+            ("F", "/root/f:/root:x~"),
             ("G", "a ba$Aa"),
             ("H", "h"),
             ("J", "j"),

@@ -85,6 +85,9 @@ fn statement<'a>(
         any = true;
         if blocks.open.is_empty() && !blocks.wants_more {
             match token {
+                Token::Operator(";" | "&") if words.is_empty() && !operators => {
+                    return Err(Trouble("there is no command to end"));
+                }
                 Token::Newline | Token::Operator(";") => break,
                 Token::Operator("&") => {
                     operators = true;

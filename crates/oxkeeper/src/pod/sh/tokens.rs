@@ -166,23 +166,28 @@ impl<'a> Tokens<'a> {
             self.at += name.len() + usize::from(append) + 1;
         }
         let mut pieces = Vec::new();
-        if self.text[self.at..].starts_with('~') {
-            self.home(&mut pieces);
-        }
+        // At the begin, and behind each colon of a value.
+        let mut home = true;
         while let Some(c) = self.peek() {
             match c {
                 ' ' | '\t' | '\r' | '\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
+                '~' if home => self.home(&mut pieces),
+                _ if self.text[self.at..].starts_with("\\\n") => {
+                    self.piece(false, &mut pieces)?;
+                    continue;
+                }
                 _ => self.piece(false, &mut pieces)?,
             }
+            home = c == ':' && assigns.is_some();
         }
         Ok(Word { raw: &self.text[begin..self.at], assigns, pieces })
     }
 
-    /// `~` at the begin of a value.
+    /// `~` where it is no character like others.
     fn home(&mut self, pieces: &mut Vec<Piece>) {
         self.take();
         match self.peek() {
-            None | Some(' ' | '\t' | '\r' | '\n' | ';' | '/') => {
+            None | Some(' ' | '\t' | '\r' | '\n' | ';' | '/' | ':') => {
                 pieces.push(Piece::Variable { name: "HOME".to_owned(), otherwise: None });
             }
             // Another user's.
