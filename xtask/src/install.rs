@@ -3,12 +3,17 @@
 //! From Debian: `zookeeper` (the 3.8.0 server and `zkCli.sh`; it brings a JRE), Maven, Python with venv, runc and
 //! iproute2 for containers. From PyPI, into `compat/.cache/venv`: kazoo and pytest. From Maven Central, into
 //! `compat/.cache/zookeeper-3.9.5`: Apache ZooKeeper 3.9.5 with what it needs at run time (`compat/apache/pom.xml`).
+//! From crates.io, into `compat/.cache/tools`: cargo-deny.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tools::{self, Failure, Outcome, command, compat_cache, on_path, output, root};
+use crate::tools::{self, Failure, Outcome, cargo, command, compat_cache, on_path, output, root};
+
+/// What checks licenses, sources and versions of dependencies. Bumped by hand: its findings must not change by
+/// themselves.
+const CARGO_DENY: &str = "0.20.2";
 
 /// A file that exists when a Debian package is installed.
 const DEBIAN: [(&str, &str); 8] = [
@@ -37,6 +42,21 @@ pub fn python() -> PathBuf {
 /// Where the jars of Apache ZooKeeper 3.9.5 are.
 pub fn apache_jars() -> PathBuf {
     compat_cache().join("zookeeper-3.9.5")
+}
+
+/// cargo-deny, built once into the cache. Without optimization: two minutes on two cores, and a check takes a second.
+pub fn cargo_deny() -> Outcome<PathBuf> {
+    let folder = compat_cache().join("tools");
+    let program = folder.join("bin/cargo-deny");
+    let installed = Command::new(&program).arg("--version").output();
+    let wanted = format!("cargo-deny {CARGO_DENY}");
+    if !installed.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).trim() == wanted) {
+        let words =
+            ["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"];
+        let mut install = cargo(&words);
+        tools::run(install.arg(&folder).env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+    }
+    Ok(program)
 }
 
 fn debian() -> Outcome {

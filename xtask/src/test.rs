@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::stages::Stages;
-use crate::tools::{Outcome, cargo, command, on_path, oxkeeper, root};
+use crate::tools::{Outcome, cargo, command, oxkeeper, root};
 use crate::{deploy, image, install, sim};
 
 /// Seeds of a run: enough to notice, few enough to wait for.
@@ -33,13 +33,7 @@ pub fn run(args: &TestArgs) -> Outcome {
     stages.run("clippy", || {
         run_cargo(&["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"])
     });
-    if on_path("cargo-deny") {
-        stages.run("deny", || {
-            run_cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
-        });
-    } else {
-        stages.skip("deny", "cargo-deny is not installed");
-    }
+    stages.run("deny", deny);
     stages.run("test", || run_cargo(&["test", "-q", "--workspace"]));
     let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "-p", "oxkeeper"]));
     let imaged = stages.run("image", image::run_both);
@@ -90,6 +84,12 @@ fn black_box(stages: &mut Stages, args: &TestArgs) {
         Ok(())
     });
     stages.run("storage-faults", || crate::tools::run(&mut pytest("compat/storage_faults", args)));
+}
+
+/// Dependencies: licenses, sources, versions. Advisories need a database from a host of their own (`deny.toml`).
+fn deny() -> Outcome {
+    let words = ["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
+    crate::tools::run(&mut command(install::cargo_deny()?, &words))
 }
 
 /// The images in containers, where the machine permits them.

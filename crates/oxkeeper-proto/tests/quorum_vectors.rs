@@ -1,6 +1,7 @@
 //! Every message that Apache ZooKeeper servers sent each other in the recorded streams decodes, says
 //! what it should, and encodes again to the same bytes.
 
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
 #![allow(clippy::unwrap_used, reason = "a failure to read a vector is a failure of the test")]
 
 use std::fs;

@@ -18,12 +18,14 @@ mod data_dirs;
 mod invocation;
 mod keys;
 mod membership;
+mod numbers;
 pub mod properties;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use invocation::{Form, Invocation};
+use numbers::Reading;
 pub use settings::Place;
 use settings::{Setting, Settings};
 
@@ -266,6 +268,12 @@ pub struct StorageConfig {
     pub compression: Compression,
     /// `snapshot.trust.empty`.
     pub trust_empty_snapshot: bool,
+    /// `oxkeeper.skipLoneChecks`, a rescue setting: a record of the log that is a check outside of a
+    /// multi is skipped.
+    pub skip_lone_checks: bool,
+    /// `oxkeeper.acceptLostTail`, a rescue setting: the server starts although transactions at the end
+    /// of its log are known to be lost.
+    pub accept_lost_tail: bool,
     /// `digest.enabled`.
     pub digests: bool,
     /// `autopurge.snapRetainCount`, at least 3.
@@ -371,6 +379,10 @@ impl ServerConfig {
         config.file = Some(path.to_owned());
         config.text = bytes.iter().copied().map(char::from).collect();
         read_membership(&settings, &entries, &mut config)?;
+        if config.client.is_none() {
+            let text = "clientPort is not set: no client can connect to this server";
+            settings.warn(Warning::warn(text));
+        }
         Ok((config, settings.take_warnings()))
     }
 
@@ -520,8 +532,9 @@ fn read_admin(settings: &Settings) -> Result<Option<HostPort>, LoadError> {
     if !asked || enable == Some("false") {
         return Ok(None);
     }
-    let host = settings.property("admin.serverAddress");
-    http_address(host, port, 8080)
+    let number = settings.integer("admin.serverPort", 8080i64);
+    let number = port.map_or(Ok(8080), |port| port_number(port, number))?;
+    Ok(http_address(settings.property("admin.serverAddress"), number))
 }
 
 fn read_prometheus(settings: &Settings) -> Result<Option<PrometheusConfig>, LoadError> {
@@ -539,33 +552,32 @@ fn read_prometheus(settings: &Settings) -> Result<Option<PrometheusConfig>, Load
     }
     let (host, port) =
         (settings.get("metricsProvider.httpHost"), settings.get("metricsProvider.httpPort"));
-    let address = http_address(host, port, 7000)?;
+    let number = match port {
+        Some(port) => port_number(port, Reading::Decimal.read(&port.text).unwrap_or(-1))?,
+        None => 7000,
+    };
     let process = settings.get("metricsProvider.exportJvmInfo");
     let process = process.is_none_or(Setting::is_true);
-    Ok(address.map(|address| PrometheusConfig { address, process }))
+    Ok(http_address(host, number).map(|address| PrometheusConfig { address, process }))
+}
+
+fn port_number(setting: &Setting, number: i64) -> Result<u16, LoadError> {
+    u16::try_from(number).map_err(|_| {
+        let message = format!("\"{}\" is no port", setting.text);
+        setting.wrong(message, "Ports are numbers from 1 to 65535; 0 is off")
+    })
 }
 
 /// A host, all addresses unless set, and a port; port 0 is none.
-fn http_address(
-    host: Option<&Setting>,
-    port: Option<&Setting>,
-    default: u16,
-) -> Result<Option<HostPort>, LoadError> {
-    let number = match port {
-        None => default,
-        Some(port) => port.text.parse().map_err(|_| {
-            let message = format!("\"{}\" is no port", port.text);
-            port.wrong(message, "Ports are numbers from 1 to 65535; 0 is off")
-        })?,
-    };
+fn http_address(host: Option<&Setting>, port: u16) -> Option<HostPort> {
     let host = host.map_or("0.0.0.0", |host| &host.text);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Ok((number != 0).then(|| HostPort { host: host.to_owned(), port: number }))
+    (port != 0).then(|| HostPort { host: host.to_owned(), port })
 }
 
 fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {
-    let positive = |key, default: i64| u64::try_from(settings.lenient(key, default)).ok();
-    let mut snap_count = settings.lenient("snapCount", 100_000i64);
+    let positive = |key, default: i64| u64::try_from(settings.long(key, default)).ok();
+    let mut snap_count = settings.integer("snapCount", 100_000i64);
     if snap_count < 2 {
         settings.warn(Warning::warn("SnapCount should be 2 or more. Now, snapCount is reset to 2"));
         snap_count = 2;
@@ -577,22 +589,28 @@ fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {
         )));
         purge_retain = 3;
     }
-    let mut factor = settings.lenient("snapshotSizeFactor", 0.33f64);
+    let mut factor = settings.real("snapshotSizeFactor", 0.33);
     if factor > 1.0 || factor.is_nan() {
         settings.warn(Warning::warn(format!("snapshotSizeFactor {factor} is above 1: using 0.33")));
         factor = 0.33;
     }
     Ok(StorageConfig {
-        preallocate_kib: settings.lenient("preAllocSize", 65536),
+        preallocate_kib: settings.decimal("preAllocSize", 65536),
         force_sync: settings.unless_no("forceSync"),
-        fsync_warning_ms: settings.lenient("fsync.warningthresholdms", 1000),
+        fsync_warning_ms: read_fsync_warning(settings),
         snap_count: snap_count.unsigned_abs(),
         snap_size_limit_kib: positive("snapSizeLimitInKb", 4_194_304).filter(|kib| *kib > 0),
         log_size_limit_kib: positive("txnLogSizeLimitInKb", -1).filter(|kib| *kib > 0),
-        commit_log_count: settings.lenient("commitLogCount", 500usize).max(500),
+        commit_log_count: settings.decimal("commitLogCount", 500usize).max(500),
         snapshot_size_factor: factor,
         compression: read_compression(settings),
         trust_empty_snapshot: settings.flag("snapshot.trust.empty", false),
+        skip_lone_checks: settings
+            .rescue("oxkeeper.skipLoneChecks", "checks that stand alone in the log are skipped"),
+        accept_lost_tail: settings.rescue(
+            "oxkeeper.acceptLostTail",
+            "a log whose end is lost is accepted, and what was acknowledged there is gone",
+        ),
         digests: settings.flag("digest.enabled", true),
         purge_retain: purge_retain.unsigned_abs() as usize,
         purge_interval_hours: settings
@@ -601,6 +619,13 @@ fn read_storage(settings: &Settings) -> Result<StorageConfig, LoadError> {
             .unsigned_abs()
             .into(),
     })
+}
+
+/// The one number that is heard with and without the prefix, which wins.
+fn read_fsync_warning(settings: &Settings) -> u64 {
+    const KEY: &str = "fsync.warningthresholdms";
+    let setting = settings.property(KEY).or_else(|| settings.process(KEY));
+    settings.lenient(setting, KEY, 1000, Reading::Long)
 }
 
 fn read_compression(settings: &Settings) -> Compression {
@@ -622,25 +647,25 @@ fn read_compression(settings: &Settings) -> Compression {
 }
 
 fn read_clients(settings: &Settings) -> Result<ClientConfig, LoadError> {
-    let max_buffer = settings.lenient_process("jute.maxbuffer", DEFAULT_MAX_BUFFER);
+    let max_buffer = settings.process_integer("jute.maxbuffer", DEFAULT_MAX_BUFFER);
     Ok(ClientConfig {
         max_per_address: settings.number("maxClientCnxns", 60i32)?.max(0).unsigned_abs() as usize,
-        max_total: settings.lenient("maxCnxns", 0i32).max(0).unsigned_abs() as usize,
+        max_total: settings.integer("maxCnxns", 0i32).max(0).unsigned_abs() as usize,
         keepalive: settings.flag("clientTcpKeepAlive", false),
-        sessionless_timeout_ms: settings.lenient("nio.sessionlessCnxnTimeout", 10_000),
+        sessionless_timeout_ms: settings.integer("nio.sessionlessCnxnTimeout", 10_000),
         max_buffer,
-        extra_size: settings.lenient("jute.maxbuffer.extrasize", max_buffer),
-        global_outstanding: settings.lenient("globalOutstandingLimit", 1000),
-        throttle_max_requests: settings.lenient("request_throttle_max_requests", 0),
-        throttled_op_wait_ms: settings.lenient("throttled_op_wait_time", 0),
-        large_threshold: settings.lenient("largeRequestThreshold", -1),
-        large_max_bytes: settings.lenient("largeRequestMaxBytes", 104_857_600),
-        connection_tokens: settings.lenient("connection_throttle_tokens", 0),
-        connection_fill_ms: settings.lenient("connection_throttle_fill_time", 1),
-        connection_fill_count: settings.lenient("connection_throttle_fill_count", 1),
+        extra_size: settings.integer("jute.maxbuffer.extrasize", max_buffer),
+        global_outstanding: settings.integer("globalOutstandingLimit", 1000),
+        throttle_max_requests: settings.integer("request_throttle_max_requests", 0),
+        throttled_op_wait_ms: settings.integer("throttled_op_wait_time", 0),
+        large_threshold: settings.integer("largeRequestThreshold", -1),
+        large_max_bytes: settings.integer("largeRequestMaxBytes", 104_857_600),
+        connection_tokens: settings.integer("connection_throttle_tokens", 0),
+        connection_fill_ms: settings.integer("connection_throttle_fill_time", 1),
+        connection_fill_count: settings.integer("connection_throttle_fill_count", 1),
         connection_weights: settings.flag("connection_throttle_weight_enabled", false),
-        connection_weight_global: settings.lenient("connection_throttle_global_session_weight", 3),
-        connection_weight_renew: settings.lenient("connection_throttle_renew_session_weight", 2),
+        connection_weight_global: settings.integer("connection_throttle_global_session_weight", 3),
+        connection_weight_renew: settings.integer("connection_throttle_renew_session_weight", 2),
     })
 }
 
@@ -654,10 +679,9 @@ fn read_rules(settings: &Settings) -> RuleConfig {
         reconfig: settings.get("reconfigEnabled").is_some_and(Setting::is_true),
         extended_types: settings.flag("extendedTypesEnabled", false),
         emulate_353_ttl: settings.flag("emulate353TTLNodes", false),
-        container_check_ms: settings.lenient_process("znode.container.checkIntervalMs", 60_000),
-        container_max_per_minute: settings.lenient_process("znode.container.maxPerMinute", 10_000),
-        container_never_used_ms: settings
-            .lenient_process("znode.container.maxNeverUsedIntervalMs", 0),
+        container_check_ms: settings.process_integer("znode.container.checkIntervalMs", 60_000),
+        container_max_per_minute: settings.process_integer("znode.container.maxPerMinute", 10_000),
+        container_never_used_ms: settings.process_long("znode.container.maxNeverUsedIntervalMs", 0),
     }
 }
 
@@ -693,7 +717,7 @@ fn read_membership(
     let init_limit = limit("initLimit", None)?;
     let sync_limit = limit("syncLimit", None)?;
     let me = own_id(settings, me, config, &membership.ensemble)?;
-    let handshake_ms = settings.lenient("quorumCnxnTimeoutMs", -1i64);
+    let handshake_ms = settings.integer("quorumCnxnTimeoutMs", -1i64);
     config.quorum = Some(QuorumConfig {
         me,
         role: membership.role(me, settings)?,
@@ -705,12 +729,12 @@ fn read_membership(
         multi_address: settings.flag("multiAddress.enabled", false),
         leader_serves: settings.unless_no("leaderServes"),
         force_snapshot_sync: settings.flag("forceSnapshotSync", false),
-        election_connect_ms: settings.lenient("cnxTimeout", 5000),
+        election_connect_ms: settings.decimal("cnxTimeout", 5000),
         election_handshake_ms: match u64::try_from(handshake_ms) {
             Ok(ms) if ms > 0 => ms,
             _ => config.tick_ms.saturating_mul(sync_limit),
         },
-        election_bind_retries: settings.lenient("electionPortBindRetry", 3),
+        election_bind_retries: settings.integer("electionPortBindRetry", 3),
         election_keepalive: settings.flag("tcpKeepAlive", false),
     });
     Ok(())

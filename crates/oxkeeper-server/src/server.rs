@@ -121,7 +121,7 @@ fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<
     let _inside = runtime.enter();
     // Known before the data is read: a busy port needs no patience.
     let listeners = match &config.client {
-        Some(address) => listen::bind(address, config.client_backlog, "client port")?,
+        Some(address) => listen::bind(address, config.client_backlog, "client")?,
         None => Vec::new(),
     };
     let clock = Clock::start();
@@ -435,7 +435,7 @@ fn store_settings(config: &ServerConfig) -> StoreSettings {
                 autocreate: config.data.create_database,
                 record_limit,
                 recent: storage.commit_log_count,
-                ..LoadOptions::default()
+                skip_lone_checks: storage.skip_lone_checks,
             },
             seed: crate::random(),
             state: Options { digests: storage.digests, owners },

@@ -406,6 +406,10 @@ impl ServerView for View<'_> {
         metrics
     }
 
+    fn digests(&self) -> Vec<(Zxid, u64)> {
+        self.port.shared.state.read().past_digests().collect()
+    }
+
     fn prometheus(&self) -> bool {
         self.inspector.config.prometheus.is_some()
     }

@@ -163,7 +163,8 @@ fn answer_serving(word: Word, view: &dyn ServerView) -> String {
         Word::Hash => view
             .digests()
             .iter()
-            .map(|(zxid, digest)| format!("{:x}: {digest}\n", zxid.0))
+            // Signed, as the reference's.
+            .map(|(zxid, digest)| format!("{:x}: {}\n", zxid.0, *digest as i64))
             .collect(),
         Word::Isro => match view.summary().mode {
             Mode::ReadOnly => "ro".to_owned(),

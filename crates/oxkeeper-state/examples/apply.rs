@@ -4,6 +4,8 @@
 //! cargo run --release -p oxkeeper-state --example apply
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::hint::black_box;
 
 use oxkeeper_proto::txn::{CreateMode, CreateTxn, Payload, Txn, TxnHeader};

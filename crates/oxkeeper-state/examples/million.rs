@@ -6,6 +6,8 @@
 //!
 //! 0 children per parent: all nodes below one. `load`: nothing but loads.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::borrow::Cow;
 use std::hint::black_box;
 

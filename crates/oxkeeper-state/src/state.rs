@@ -1,6 +1,6 @@
 //! The replicated state: znodes, ACL table, sessions, and what is derived from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oxkeeper_proto::client::{EventKind, perms};
 use oxkeeper_proto::snapshot::StatPersisted;
@@ -14,6 +14,12 @@ use crate::tree::{NewNode, NodeId, Tree};
 
 /// Path of the node that holds the ensemble's configuration.
 pub const CONFIG_NODE: &str = "/zookeeper/config";
+
+/// Digests are remembered after transactions whose zxid is a multiple of this.
+const PAST_DIGEST_INTERVAL: i64 = 128;
+
+/// So many of them.
+const PAST_DIGESTS: usize = 1024;
 
 /// What is chosen when a state is made.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +79,7 @@ pub struct State {
     pub(crate) trust: Trust,
     mismatches: u64,
     last_mismatch: Option<DigestMismatch>,
+    past_digests: VecDeque<(Zxid, u64)>,
     pub(crate) last_zxid: Zxid,
     pub(crate) path_bytes: u64,
 }
@@ -116,6 +123,7 @@ impl State {
             trust: Trust::Exact,
             mismatches: 0,
             last_mismatch: None,
+            past_digests: VecDeque::new(),
             last_zxid: Zxid::ZERO,
             path_bytes: 0,
         }
@@ -183,6 +191,22 @@ impl State {
         self.last_mismatch
     }
 
+    /// Tree digests of the past, oldest first: every 128th, while the tree was exact. Nothing of them
+    /// is kept on disk (`docs/spec/operations.md` 2.2, `hash`).
+    pub fn past_digests(&self) -> impl ExactSizeIterator<Item = (Zxid, u64)> {
+        self.past_digests.iter().copied()
+    }
+
+    fn remember_digest(&mut self, zxid: Zxid) {
+        if zxid.0 % PAST_DIGEST_INTERVAL != 0 {
+            return;
+        }
+        if self.past_digests.len() == PAST_DIGESTS {
+            self.past_digests.pop_front();
+        }
+        self.past_digests.push_back((zxid, self.digest));
+    }
+
     /// Tells the digest section of the snapshot that was just loaded: the state after `at` has
     /// `digest`. Until then digests of records are not compared (`docs/spec/storage-formats.md` 8.3).
     /// A section older than the snapshot's name, or of zxid 0, says nothing.
@@ -199,7 +223,10 @@ impl State {
             return;
         }
         let expected = match self.trust {
-            Trust::Exact => digest,
+            Trust::Exact => {
+                self.remember_digest(zxid);
+                digest
+            }
             Trust::FuzzyUntil { at, .. } if zxid < at => return,
             Trust::FuzzyUntil { at, expected } => {
                 self.trust = Trust::Exact;

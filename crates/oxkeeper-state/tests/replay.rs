@@ -245,6 +245,37 @@ fn a_wrong_digest_is_counted_and_stops_nothing() {
     assert_eq!((off.digest(), off.digest_mismatches()), (0, 0));
 }
 
+#[test]
+fn every_128th_digest_is_remembered_and_a_thousand_of_them() {
+    let mut state = State::new(1);
+    let mut zxid = 0;
+    let mut run = |state: &mut State, last: i64| {
+        while zxid < last {
+            zxid += 1;
+            state.apply(
+                &payload(1, zxid, create(OpCode::Create, &format!("/{zxid}"), 1)),
+                &mut (),
+                false,
+            );
+        }
+    };
+    run(&mut state, 128);
+    let first = state.digest();
+    run(&mut state, 300);
+    let remembered: Vec<_> = state.past_digests().collect();
+    assert_eq!(remembered.len(), 2);
+    assert_eq!(remembered[0], (Zxid(128), first));
+    assert_eq!(remembered[1].0, Zxid(256));
+    run(&mut state, 128 * 1026);
+    assert_eq!(state.past_digests().next().unwrap().0, Zxid(3 * 128));
+    assert_eq!(state.past_digests().count(), 1024);
+
+    let options = Options { digests: false, ..Options::default() };
+    let mut off = State::with_options(1, options);
+    off.apply(&payload(1, 128, create(OpCode::Create, "/a", 1)), &mut (), false);
+    assert_eq!(off.past_digests().count(), 0);
+}
+
 /// `docs/spec/storage-formats.md` 8.3: compared at the digest section's zxid, and from then on.
 #[test]
 fn digests_are_not_compared_before_a_fuzzy_snapshot_is_complete() {
@@ -262,6 +293,13 @@ fn digests_are_not_compared_before_a_fuzzy_snapshot_is_complete() {
         payload.digest = Some(TxnDigest { version: 2, tree });
         payload
     };
+    // Nor remembered.
+    let mut fuzzy = snapshot(256, 77);
+    fuzzy.apply(&record(128, 5), &mut (), false);
+    fuzzy.apply(&record(256, 5), &mut (), false);
+    fuzzy.apply(&record(384, 5), &mut (), false);
+    assert_eq!(fuzzy.past_digests().map(|(zxid, _)| zxid.0).collect::<Vec<_>>(), [384]);
+
     let mut state = snapshot(3, 77);
     state.apply(&record(2, 5), &mut (), false);
     assert_eq!((state.digest_mismatches(), state.is_exact()), (0, false));

@@ -1,5 +1,6 @@
 //! Directories recorded from Apache ZooKeeper: every snapshot loads, every record applies with the
 //! digest it carries, and the tree is the recorded one.
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::collections::BTreeMap;

@@ -55,8 +55,8 @@ impl LogProblem {
             }
             LogProblem::LoneCheck => {
                 "Apache ZooKeeper 3.8 wrote it for a check that a client sent alone. It changes \
-                 nothing; start once with the rescue setting that skips such records, or restore \
-                 the directory from another member."
+                 nothing; start once with the rescue setting -Doxkeeper.skipLoneChecks=true, which \
+                 skips such records, or restore the directory from another member."
             }
             _ => {
                 "In an ensemble: move this member's version-2 directories away and let it copy the \

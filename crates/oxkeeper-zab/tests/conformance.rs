@@ -2,6 +2,8 @@
 //! against our leader with the same history, the leader's half against our learner. The other half
 //! must come out packet for packet: same kinds, same zxids. Pings depend on time and are left out.
 
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
+
 mod common;
 
 use std::collections::{BTreeMap, VecDeque};

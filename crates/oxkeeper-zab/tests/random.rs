@@ -4,6 +4,8 @@
 //! `SEED=n cargo test -p oxkeeper-zab --test random` replays one schedule with its whole
 //! conversation; `SEEDS=n` runs as many from 1 on.
 
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
+
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,6 +3,8 @@
 //!
 //! Zxids are written `epoch.counter`. Votes and pings are left out unless the script says `votes`.
 
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
+
 mod common;
 
 use std::path::Path;

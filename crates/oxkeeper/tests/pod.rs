@@ -446,13 +446,16 @@ fn variables_beside_the_configuration_reach_the_server() {
     let image = Image::new();
     image.replace_server("echo \"$*\"\nkill -TERM $$\n");
     fs::create_dir(image.path("other")).unwrap();
-    let env = "export SERVER_JVMFLAGS=\"-Xmx1g -Da=1\"\nZOOCFG=my.cfg\n";
+    let env = "export SERVER_JVMFLAGS=\"-Xmx1g\n  -Da=1\"\nSERVER_JVMFLAGS+=\" -Dc=3\"\n\
+               ZOOCFG=my.cfg\nif false; then\n  JVMFLAGS=-Dzookeeper.skipACL=yes\nfi\n";
     fs::write(image.path("other/zookeeper-env.sh"), env).unwrap();
     fs::write(image.path("other/java.env"), "JVMFLAGS='-Db=2'\n").unwrap();
     let mut found = image.command("zkServer.sh");
     let found = found.args(["--config", "other", "start-foreground"]).output().unwrap();
     assert_eq!(found.status.signal(), Some(15));
-    assert_eq!(text(&found.stdout), "-Da=1 -Db=2 other/my.cfg\n");
+    assert_eq!(text(&found.stdout), "-Da=1 -Dc=3 -Db=2 other/my.cfg\n");
+    let said = text(&found.stderr);
+    assert!(said.contains("error: other/zookeeper-env.sh line 5: not applied: "), "{said}");
 }
 
 #[test]

@@ -128,6 +128,16 @@ fn a_bad_configuration_ends_with_2_and_a_last_word() {
     assert!(output.contains("] - Exiting JVM with code 2\n"), "{output}");
 }
 
+#[test]
+fn a_busy_client_port_is_named_with_who_holds_it() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let mut server = Server::start(&standalone(port), &[], &[]);
+    assert_eq!(server.end().0, 1);
+    let word = server.last_word().unwrap();
+    assert!(word.contains(&format!("cannot open the client port 127.0.0.1:{port}: ")), "{word}");
+}
+
 fn ensemble(data: &Path, election_port: u16, retries: u32) -> String {
     fs::create_dir_all(data).unwrap();
     fs::write(data.join("myid"), "1\n").unwrap();

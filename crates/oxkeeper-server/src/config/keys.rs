@@ -87,6 +87,9 @@ const HONOURED: &[&str] = &[
     "znode.container.checkIntervalMs",
     "znode.container.maxPerMinute",
     "znode.container.maxNeverUsedIntervalMs",
+    // Ours.
+    "oxkeeper.skipLoneChecks",
+    "oxkeeper.acceptLostTail",
 ];
 
 /// Keys that the reference parses itself as booleans: other values are fatal, used or not.
@@ -167,6 +170,18 @@ const WITHOUT_EFFECT: &[&str] = &[
     "fips-mode",
     "forward_learner_requests_to_commit_processor_disabled",
     "follower.skipLearnerRequestToNextProcessor",
+    "jmx.*",
+];
+
+/// Keys of clients: `JVMFLAGS` is shared with them.
+const OF_CLIENTS: &[&str] = &[
+    "client.secure",
+    "clientCnxnSocket",
+    "disableAutoWatchReset",
+    "request.timeout",
+    "sasl.client*",
+    "server.principal",
+    "server.realm",
 ];
 
 /// Keys of the reference that this release does not honour.
@@ -213,6 +228,9 @@ const NOT_YET: &[&str] = &[
     "X509AuthenticationProvider.*",
     "IPAuthenticationProvider.*",
     "java.security.auth.login.config",
+    "security.auth_to_local",
+    "requireKerberosConfig",
+    "kinit",
 ];
 
 /// Keys of the last list that warn only when they are on.
@@ -255,7 +273,12 @@ const REFUSED: &[&str] = &["enforce.auth.*"];
 
 /// Keys that offer clients another, protected way in. Without it they find a closed door, not an open
 /// one.
-const OFFERS: &[&str] = &["secureClientPort", "ssl.*", "authProvider*"];
+const OFFERS: &[&str] =
+    &["secureClientPort", "ssl.*", "authProvider*", "SASLAuthenticationProvider.*"];
+
+/// Keys of guides to SASL. No release of the reference reads them, so they are no reason to stop; but
+/// one looks like protection.
+const OF_GUIDES: &[&str] = &["requireClientAuthScheme", "jaasLoginRenew"];
 
 /// Properties that start scripts set for the reference's logging.
 const OF_SCRIPTS: &[&str] = &["log.*", "root.logger", "console.threshold", "tracelog.*"];
@@ -282,7 +305,8 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
     check_flags_of_quorum_sasl(settings)?;
     let properties = settings.properties.iter().filter_map(|(name, setting)| {
         let bare = name.strip_prefix("zookeeper.");
-        let key = bare.or_else(|| is_known(name).then_some(name.as_str()))?;
+        let ours = name.starts_with("oxkeeper.") || is_known(name);
+        let key = bare.or_else(|| ours.then_some(name.as_str()))?;
         // Covered by the file's entry, which wins.
         (!settings.entries.contains_key(key)).then_some((key, setting))
     });
@@ -298,7 +322,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), LoadError> {
 }
 
 fn is_known(key: &str) -> bool {
-    [HONOURED, WITHOUT_EFFECT, NOT_YET, REFUSED_SWITCHES, REFUSED, OFFERS]
+    [HONOURED, WITHOUT_EFFECT, OF_CLIENTS, OF_GUIDES, NOT_YET, REFUSED_SWITCHES, REFUSED, OFFERS]
         .iter()
         .any(|list| is_in(list, key))
 }
@@ -355,6 +379,18 @@ fn comment(key: &str, setting: &Setting) -> Option<Warning> {
         return Some(Warning::error(format!(
             "{place}: not supported yet: {key} is ignored; {consequence}"
         )));
+    }
+    if is_in(OF_GUIDES, key) {
+        let ignored = format!("{place}: {key} is ignored, as by Apache ZooKeeper itself");
+        return Some(match key {
+            "requireClientAuthScheme" => Warning::error(format!(
+                "{ignored}; clients are let in without authentication, and ACLs alone protect"
+            )),
+            _ => Warning::warn(format!("{ignored}; it belongs to SASL, not supported yet")),
+        });
+    }
+    if is_in(OF_CLIENTS, key) {
+        return Some(Warning::info(format!("{place}: {key} is for clients, not for a server")));
     }
     if is_in(WITHOUT_EFFECT, key) {
         return Some(Warning::info(format!("{place}: {key} has no effect on this server")));

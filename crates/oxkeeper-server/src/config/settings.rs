@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::numbers::Reading;
 use super::properties::Property;
 use super::{LoadError, Warning};
 
@@ -165,19 +166,81 @@ impl Settings {
 
     // ---- keys that the reference turns into properties: a wrong value is the default
 
-    /// A number among properties; one that does not parse, or is outside the type, is the default,
-    /// with a warning.
-    pub(super) fn lenient<T: FromStr + fmt::Display>(&self, key: &str, default: T) -> T {
-        lenient(self, self.property(key), key, default)
+    /// A number among properties that the reference reads with `Integer.getInteger`. One that does not
+    /// decode, or has no meaning here, is the default, with a warning.
+    pub(super) fn integer<T: TryFrom<i64> + fmt::Display>(&self, key: &str, default: T) -> T {
+        self.lenient(self.property(key), key, default, Reading::Integer)
     }
 
-    pub(super) fn lenient_process<T: FromStr + fmt::Display>(&self, key: &str, default: T) -> T {
-        lenient(self, self.process(key), key, default)
+    /// As [`Settings::integer`], with `Long.getLong`.
+    pub(super) fn long<T: TryFrom<i64> + fmt::Display>(&self, key: &str, default: T) -> T {
+        self.lenient(self.property(key), key, default, Reading::Long)
+    }
+
+    /// As [`Settings::integer`], of decimal digits.
+    pub(super) fn decimal<T: TryFrom<i64> + fmt::Display>(&self, key: &str, default: T) -> T {
+        self.lenient(self.property(key), key, default, Reading::Decimal)
+    }
+
+    /// As [`Settings::integer`], of a process property without prefix.
+    pub(super) fn process_integer<T: TryFrom<i64> + fmt::Display>(
+        &self,
+        key: &str,
+        default: T,
+    ) -> T {
+        self.lenient(self.process(key), key, default, Reading::Integer)
+    }
+
+    /// As [`Settings::process_integer`], with `Long.getLong`.
+    pub(super) fn process_long<T: TryFrom<i64> + fmt::Display>(&self, key: &str, default: T) -> T {
+        self.lenient(self.process(key), key, default, Reading::Long)
+    }
+
+    /// As [`Settings::integer`], with a fraction.
+    pub(super) fn real(&self, key: &str, default: f64) -> f64 {
+        let Some(setting) = self.property(key) else { return default };
+        setting.text.parse().unwrap_or_else(|_| self.use_default(setting, key, default))
+    }
+
+    /// A number where the caller found it; see [`Settings::integer`].
+    pub(super) fn lenient<T: TryFrom<i64> + fmt::Display>(
+        &self,
+        setting: Option<&Setting>,
+        key: &str,
+        default: T,
+        reading: Reading,
+    ) -> T {
+        let Some(setting) = setting else { return default };
+        let number = reading.read(&setting.text).and_then(|number| T::try_from(number).ok());
+        number.unwrap_or_else(|| self.use_default(setting, key, default))
+    }
+
+    fn use_default<T: fmt::Display>(&self, setting: &Setting, key: &str, default: T) -> T {
+        self.warn(Warning::warn(format!(
+            "{}: {key} is not a number that fits: \"{}\". Using {default}",
+            setting.place, setting.text
+        )));
+        default
     }
 
     /// True for the text `true` only; with default true, false for anything else.
     pub(super) fn flag(&self, key: &str, default: bool) -> bool {
-        let Some(setting) = self.property(key) else { return default };
+        self.property(key).map_or(default, |setting| self.is_on(setting, key))
+    }
+
+    /// Of our own: something that must not stay on. In the file or a process property; off unless
+    /// `true`, and loud if it is.
+    pub(super) fn rescue(&self, key: &str, consequence: &str) -> bool {
+        let on = self.process(key).filter(|setting| self.is_on(setting, key));
+        if let Some(Setting { place, .. }) = on {
+            self.warn(Warning::error(format!(
+                "{place}: the rescue setting {key} is on: {consequence}. Remove it after this start"
+            )));
+        }
+        on.is_some()
+    }
+
+    fn is_on(&self, setting: &Setting, key: &str) -> bool {
         if !setting.is_true() && !setting.text.eq_ignore_ascii_case("false") {
             let place = &setting.place;
             self.warn(Warning::warn(format!(
@@ -192,20 +255,4 @@ impl Settings {
     pub(super) fn unless_no(&self, key: &str) -> bool {
         self.property(key).is_none_or(|setting| setting.text != "no")
     }
-}
-
-fn lenient<T: FromStr + fmt::Display>(
-    settings: &Settings,
-    setting: Option<&Setting>,
-    key: &str,
-    default: T,
-) -> T {
-    let Some(setting) = setting else { return default };
-    setting.text.parse().unwrap_or_else(|_| {
-        settings.warn(Warning::warn(format!(
-            "{}: {key} is not a number that fits: \"{}\". Using {default}",
-            setting.place, setting.text
-        )));
-        default
-    })
 }

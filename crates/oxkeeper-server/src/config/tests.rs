@@ -118,6 +118,62 @@ fn the_file_wins_over_process_properties() {
 }
 
 #[test]
+fn numbers_among_properties_are_read_as_java_decodes_them() {
+    let max_buffer = |text: &str| {
+        let flag = format!("-Djute.maxbuffer={text}");
+        let (config, warnings) = Lab::new("dataDir=@\n", None).load(&[&flag]).unwrap();
+        let warned = warnings.iter().any(|warning| {
+            warning.text.contains("jute.maxbuffer") && warning.text.contains(&format!("\"{text}\""))
+        });
+        (config.clients.max_buffer, warned)
+    };
+    for (text, number) in [
+        ("0x9fffff", 0x9f_ffff),
+        ("0X9FFFFF", 0x9f_ffff),
+        ("#9fffff", 0x9f_ffff),
+        ("+0x10", 16),
+        ("010", 8),
+        ("4194304", 4_194_304),
+    ] {
+        assert_eq!(max_buffer(text), (number, false), "{text}");
+    }
+    // Where Java keeps the default, so do we, and say it.
+    for text in ["4M", "0x", "#", "", "08", "0x-1", "--1", "1_000", "10 000", "2147483648", "-1"] {
+        assert_eq!(max_buffer(text), (DEFAULT_MAX_BUFFER, true), "{text}");
+    }
+    let lab = Lab::new("dataDir=@\nsnapCount=0x10\ntxnLogSizeLimitInKb=0x100000000\n", None);
+    let (config, _) = lab.load(&["-Dzookeeper.globalOutstandingLimit=#20"]).unwrap();
+    assert_eq!(config.storage.snap_count, 16);
+    assert_eq!(config.storage.log_size_limit_kib, Some(0x1_0000_0000));
+    assert_eq!(config.clients.global_outstanding, 32);
+}
+
+#[test]
+fn numbers_that_the_reference_reads_as_decimals_stay_so() {
+    let text = "dataDir=@\npreAllocSize=0x100\ncommitLogCount=0x1000\ncnxTimeout=010\n";
+    let (config, warnings) = load(text);
+    assert_eq!(config.storage.preallocate_kib, 65536);
+    assert_eq!(config.storage.commit_log_count, 500);
+    let found = texts(&warnings);
+    for part in ["line 2: preAllocSize", "line 3: commitLogCount"] {
+        assert!(found.iter().any(|text| text.contains(part)), "{part}: {found:#?}");
+    }
+    let members = format!("{THREE}cnxTimeout=010\n");
+    let (config, _) = Lab::new(&members, Some("1")).load(&[]).unwrap();
+    assert_eq!(config.quorum.unwrap().election_connect_ms, 10);
+    assert_fails("dataDir=@\ntickTime=0x10\n", None, 2, &["zoo.cfg line 2: ", "\"0x10\""]);
+}
+
+#[test]
+fn the_limit_of_a_slow_fsync_is_heard_with_and_without_its_prefix() {
+    let limit = |flag: &str| {
+        Lab::new("dataDir=@\n", None).load(&[flag]).unwrap().0.storage.fsync_warning_ms
+    };
+    assert_eq!(limit("-Dfsync.warningthresholdms=20"), 20);
+    assert_eq!(limit("-Dzookeeper.fsync.warningthresholdms=30"), 30);
+}
+
+#[test]
 fn wrong_values_are_named_with_file_and_line() {
     for (line, parts) in [
         ("tickTime=soon", ["For input string: \"soon\"", "tickTime"]),
@@ -294,6 +350,73 @@ fn unknown_and_unsupported_keys_warn_once_and_do_not_stop_the_start() {
 }
 
 #[test]
+fn keys_of_the_reference_are_no_misspellings() {
+    let text = "dataDir=@\nclientPort=2181\nrequireClientAuthScheme=sasl\njaasLoginRenew=3600000\n\
+                SASLAuthenticationProvider.superPassword=x\nsecurity.auth_to_local=DEFAULT\n";
+    let flags = [
+        "-Dzookeeper.client.secure=true",
+        "-Dzookeeper.clientCnxnSocket=org.apache.zookeeper.ClientCnxnSocketNetty",
+        "-Dzookeeper.sasl.client=true",
+        "-Dzookeeper.server.principal=zookeeper/host",
+        "-Dzookeeper.jmx.log4j.disable=true",
+        "-Dzookeeper.requireKerberosConfig=true",
+        "-Dzookeeper.kinit=/usr/bin/kinit",
+        "-Dzookeeper.request.timeout=5000",
+    ];
+    let (_, warnings) = Lab::new(text, None).load(&flags).unwrap();
+    let found = texts(&warnings);
+    assert!(!found.iter().any(|text| text.contains("unknown key")), "{found:#?}");
+    let level = |part: &str| {
+        let about = |warning: &&Warning| warning.text.contains(part);
+        warnings.iter().find(about).unwrap_or_else(|| panic!("{part}: {found:#?}")).level
+    };
+    // What people write to be protected, and is not.
+    assert_eq!(level("requireClientAuthScheme"), Level::Error);
+    assert_eq!(level("SASLAuthenticationProvider.superPassword"), Level::Error);
+    assert_eq!(level("client.secure is for clients"), Level::Info);
+    assert_eq!(level("jaasLoginRenew"), Level::Warn);
+}
+
+#[test]
+fn a_server_without_a_client_port_says_so() {
+    let says = |text: &str, my_id| {
+        let (_, warnings) = Lab::new(text, my_id).load(&[]).unwrap();
+        texts(&warnings).iter().any(|text| text.starts_with("clientPort is not set"))
+    };
+    assert!(says("dataDir=@\n", None));
+    assert!(says("dataDir=@\nclientPort=0\n", None));
+    assert!(!says("dataDir=@\nclientPort=2181\n", None));
+    let without = THREE.replace("clientPort=2181\n", "");
+    assert!(says(&without, Some("1")));
+    let own_line = without.replace("zk1:2888:3888", "zk1:2888:3888;2181");
+    assert!(!says(&own_line, Some("1")));
+    assert!(says(&own_line, Some("2")));
+}
+
+#[test]
+fn rescue_settings_are_off_and_loud_when_on() {
+    let (config, warnings) = load("dataDir=@\n");
+    assert!(!config.storage.skip_lone_checks && !config.storage.accept_lost_tail);
+    assert!(!texts(&warnings).iter().any(|text| text.contains("rescue")));
+    let flags = ["-Doxkeeper.skipLoneChecks=true"];
+    let (config, warnings) =
+        Lab::new("dataDir=@\noxkeeper.acceptLostTail=true\n", None).load(&flags).unwrap();
+    assert!(config.storage.skip_lone_checks && config.storage.accept_lost_tail);
+    for key in ["oxkeeper.skipLoneChecks", "oxkeeper.acceptLostTail"] {
+        let about = |warning: &&Warning| warning.text.contains(key);
+        let warning = warnings.iter().find(about).expect(key);
+        assert_eq!(warning.level, Level::Error, "{}", warning.text);
+        assert!(warning.text.contains("rescue"), "{}", warning.text);
+    }
+    let flags = ["-Doxkeeper.skipLoneChecks=yes", "-Doxkeeper.skipLoneCheck=true"];
+    let (config, warnings) = Lab::new("dataDir=@\n", None).load(&flags).unwrap();
+    assert!(!config.storage.skip_lone_checks);
+    let found = texts(&warnings);
+    assert!(found.iter().any(|text| text.contains("unknown key oxkeeper.skipLoneCheck ")));
+    assert!(found.iter().any(|text| text.contains("neither true nor false")), "{found:#?}");
+}
+
+#[test]
 fn a_server_that_should_be_protected_does_not_run_open() {
     for line in [
         "sslQuorum=true",
@@ -385,7 +508,10 @@ fn http_ports_are_closed_unless_asked_for() {
     assert_eq!(admin("admin.serverPort=81").as_deref(), Some("0.0.0.0:81"));
     assert_eq!(admin("admin.serverPort=81\nadmin.enableServer=false"), None);
     assert_eq!(admin("admin.serverPort=0"), None);
-    assert_eq!(load("admin.serverPort=x").err().unwrap().exit_code(), 2);
+    // The reference decodes this one, and keeps its default where that fails.
+    assert_eq!(admin("admin.serverPort=0x51").as_deref(), Some("0.0.0.0:81"));
+    assert_eq!(admin("admin.serverPort=x").as_deref(), Some("0.0.0.0:8080"));
+    assert_eq!(load("admin.serverPort=70000").err().unwrap().exit_code(), 2);
     let name = "metricsProvider.className=org.apache.zookeeper.metrics.";
     let prometheus = |more: &str| load(&format!("{name}{more}")).unwrap();
     assert_eq!(prometheus("impl.DefaultMetricsProvider").0.prometheus, None);
@@ -397,6 +523,9 @@ fn http_ports_are_closed_unless_asked_for() {
         "prometheus.PrometheusMetricsProvider\nmetricsProvider.httpHost=[::1]\n\
          metricsProvider.httpPort=71\nmetricsProvider.exportJvmInfo=false",
     );
+    let wrong = "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.\
+                 PrometheusMetricsProvider\nmetricsProvider.httpPort=0x47";
+    assert_eq!(load(wrong).err().unwrap().exit_code(), 2);
     let found = config.prometheus.unwrap();
     assert!(!found.process && found.address.host == "::1" && found.address.port == 71);
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use oxkeeper_proto::SessionId;
 use oxkeeper_proto::ensemble::Role;
@@ -98,14 +99,23 @@ fn connection_line(out: &mut String, connection: &Connection, full: bool) {
     out.push_str(")\n");
 }
 
+/// The working directory and `path`, with nothing resolved: what the reference shows.
+fn absolute(path: PathBuf) -> PathBuf {
+    match std::env::current_dir() {
+        Ok(here) => here.join(path),
+        // It is gone.
+        Err(_) => path,
+    }
+}
+
 pub(super) fn conf(conf: &Conf<'_>) -> String {
     let config = conf.config;
     let mut out = String::new();
     line!(out, "clientPort={}", config.client.as_ref().map_or(-1, |client| i32::from(client.port)));
     line!(out, "secureClientPort=-1");
-    line!(out, "dataDir={}", config.data.snapshot_dir().display());
+    line!(out, "dataDir={}", absolute(config.data.snapshot_dir()).display());
     line!(out, "dataDirSize={}", conf.sizes.0);
-    line!(out, "dataLogDir={}", config.data.txn_log_dir().display());
+    line!(out, "dataLogDir={}", absolute(config.data.txn_log_dir()).display());
     line!(out, "dataLogSize={}", conf.sizes.1);
     line!(out, "tickTime={}", config.tick_ms);
     line!(out, "maxClientCnxns={}", config.clients.max_per_address);

@@ -125,6 +125,10 @@ impl ServerView for Sample {
         (67_109_358, 67_109_358)
     }
 
+    fn digests(&self) -> Vec<(Zxid, u64)> {
+        vec![(Zxid(0x80), 4_387_670_117), (Zxid(0x1_0000_0000), u64::MAX)]
+    }
+
     fn trace_mask(&self) -> i64 {
         self.mask.get()
     }
@@ -197,6 +201,22 @@ fn conf_of_a_standalone_server_ends_with_its_id() {
          dataLogDir=/data/version-2\ndataLogSize=67109602\ntickTime=1000\nmaxClientCnxns=60\n\
          minSessionTimeout=2000\nmaxSessionTimeout=20000\nclientPortListenBacklog=-1\nserverId=0\n"
     );
+}
+
+#[test]
+fn conf_tells_absolute_directories() {
+    let mut sample = Sample::new();
+    sample.config.data.data_dir = "./data".into();
+    sample.config.data.log_dir = "log".into();
+    let here = std::env::current_dir().unwrap();
+    let text = ask(b"conf", &sample);
+    // As the reference: the working directory in front, nothing resolved.
+    for line in [
+        format!("dataDir={}/./data/version-2\n", here.display()),
+        format!("dataLogDir={}/log/version-2\n", here.display()),
+    ] {
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[test]
@@ -276,7 +296,7 @@ fn small_words_end_as_the_reference_ends_them() {
     assert_eq!(ask(b"srst", &sample), "Server stats reset.\n");
     assert_eq!(ask(b"crst", &sample), "Connection stats reset.\n");
     assert_eq!(ask(b"dirs", &sample), "datadir_size: 67109358\nlogdir_size: 67109358\n");
-    assert_eq!(ask(b"hash", &sample), "");
+    assert_eq!(ask(b"hash", &sample), "80: 4387670117\n100000000: -1\n");
     let all = Whitelist::parse(Some("*"));
     assert_eq!(answer(Word::Stmk, None, &all, &sample), None);
     assert_eq!(answer(Word::Stmk, Some(5), &all, &sample).as_deref(), Some("5"));

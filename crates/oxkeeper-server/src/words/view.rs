@@ -34,9 +34,7 @@ pub trait ServerView {
     /// Bytes in the data and in the log directory; for `dirs`.
     fn directory_sizes(&self) -> (u64, u64);
     /// Tree digests of the past; for `hash`.
-    fn digests(&self) -> Vec<(Zxid, u64)> {
-        Vec::new()
-    }
+    fn digests(&self) -> Vec<(Zxid, u64)>;
     /// For `envi`.
     fn environment(&self) -> Environment {
         Environment::gather()

@@ -92,6 +92,9 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         println!("ZooKeeper data directory is missing at {dir} fix the path or run initialize");
         return ExitCode::FAILURE;
     }
+    if matches!(verb.as_str(), "start" | "start-foreground" | "restart" | "print-cmd" | DETACHED) {
+        control.script.findings.iter().for_each(|finding| eprintln!("{finding}"));
+    }
     match verb.as_str() {
         "start" => control.start(),
         "start-foreground" => control.foreground(),
@@ -379,6 +382,7 @@ mod tests {
             conf_dir: dir.path().to_owned(),
             prefix: dir.path().to_owned(),
             env: Default::default(),
+            findings: Vec::new(),
         };
         let control = Control::new(script, file);
         (dir, control)

@@ -22,6 +22,7 @@ pub mod purge;
 pub mod ready;
 mod script_env;
 mod server_process;
+mod sh;
 pub mod start;
 mod supervise;
 

@@ -115,7 +115,9 @@ fn server(options: &Options, kept: Kept) -> std::io::Result<Command> {
     let given = [env.get("SERVER_JVMFLAGS"), env.get("JVMFLAGS")].map(Option::unwrap_or_default);
     let mut properties = server_process::properties(given.iter().map(String::as_str));
     if !kept.in_memory {
-        script_env::read_files(conf_dir, &mut env);
+        for finding in script_env::read_files(conf_dir, &mut env) {
+            eprintln!("{finding}");
+        }
         for word in env.properties() {
             if !properties.contains(&word) {
                 properties.push(word);

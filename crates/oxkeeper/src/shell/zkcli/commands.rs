@@ -184,8 +184,7 @@ impl Shell {
                 return self.connect().map_err(Fail::Text);
             }
             "version" => {
-                let version = env!("CARGO_PKG_VERSION");
-                self.say(&format!("ZooKeeper CLI version: oxkeeper {version}"));
+                self.say(&super::version_line());
                 return Ok(());
             }
             _ => {}

@@ -156,6 +156,12 @@ pub fn prepare(words: Vec<String>) -> Result<(Call, Option<Duration>), ExitCode>
     Ok((call, request_timeout))
 }
 
+/// The reply to `version`: as the server's `srvr`, a compatible version first, for scripts that compare
+/// it, then ours.
+fn version_line() -> String {
+    format!("ZooKeeper CLI version: {}", oxkeeper_server::words::VERSION)
+}
+
 /// In the shape that the environment asks for.
 fn output() -> Output {
     Output::new(std::env::var(SHAPE).is_ok_and(|shape| shape == "3.4"))
@@ -228,6 +234,13 @@ mod tests {
         let bare = call(&["-server"]);
         assert_eq!(bare.server, "localhost:2181");
         assert_eq!(bare.complaint.unwrap(), "Error: no argument found for option -server");
+    }
+
+    #[test]
+    fn the_version_is_one_that_scripts_compare_and_says_whose_it_is() {
+        let line = version_line();
+        assert!(line.starts_with("ZooKeeper CLI version: 3.9.5-oxkeeper-"), "{line}");
+        assert!(line.contains(", built on ") && line.ends_with(" UTC"), "{line}");
     }
 
     #[test]
