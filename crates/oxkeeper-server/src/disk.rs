@@ -4,14 +4,16 @@
 //! A failed write or sync ends the process: what the disk holds after it is unknown, and only a
 //! restart reads it back. Source: `docs/spec/operations.md` 9.3.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oxkeeper_proto::{Epoch, Zxid};
 use oxkeeper_replica::{Input, Shared, Summary};
-use oxkeeper_storage::{EpochFiles, LogOptions, RealDisk, Roll, RollPolicy, StorageError, TxnLog};
+use oxkeeper_storage::{
+    EpochFiles, LogOptions, MarkSync, RealDisk, Roll, RollPolicy, StorageError, TxnLog,
+};
 use oxkeeper_zab::{LinkId, Proposal};
 use parking_lot::Mutex;
 
@@ -133,15 +135,18 @@ pub struct DiskThread {
     mailbox: Arc<Mailbox<Event>>,
     disk: RealDisk,
     settings: DiskSettings,
+    /// From this zxid on the log on disk has every transaction, for sure.
+    proven_from: Arc<AtomicI64>,
     thread: JoinHandle<()>,
 }
 
 impl DiskThread {
-    /// Starts the log thread on a history that ends with `last`.
+    /// Starts the log thread on a history that ends with `last`, and of which the log has everything
+    /// from `contiguous_from` on.
     pub fn start(
         disk: RealDisk,
         settings: DiskSettings,
-        last: Zxid,
+        (contiguous_from, last): (Zxid, Zxid),
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox<Event>>,
         stats: Arc<DiskStats>,
@@ -154,8 +159,13 @@ impl DiskThread {
             settings.log_size_kib,
             random,
         );
+        let log = TxnLog::open(disk.clone(), settings.log.clone(), last)
+            .unwrap_or_else(|error| fatal(&error));
+        sync_mark(&disk, Arc::downgrade(&stats))?;
+        let proven_from = Arc::new(AtomicI64::new(contiguous_from.0));
         let worker = LogThread {
-            log: TxnLog::new(disk.clone(), settings.log.clone(), last),
+            log,
+            proven_from: proven_from.clone(),
             epochs: EpochFiles::new(disk.clone()),
             disk: disk.clone(),
             settings: settings.clone(),
@@ -170,7 +180,7 @@ impl DiskThread {
             rest_us: 0,
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
-        Ok(DiskThread { queue, mailbox, disk, settings, thread })
+        Ok(DiskThread { queue, mailbox, disk, settings, proven_from, thread })
     }
 
     /// Queues work, in order, leaving `ops` empty.
@@ -183,8 +193,9 @@ impl DiskThread {
         let (disk, mailbox) = (self.disk.clone(), self.mailbox.clone());
         let factor = self.settings.snapshot_size_factor;
         let limit = self.settings.log.record_limit;
+        let proven_from = Zxid(self.proven_from.load(Ordering::Acquire));
         let read = move || {
-            let proposals = crate::loading::read_log(&disk, from, to, factor, limit);
+            let proposals = crate::loading::read_log(&disk, from, to, proven_from, factor, limit);
             let input = oxkeeper_zab::Input::LogRead { link, proposals };
             mailbox.push(Event::Input(Input::Zab(input)));
         };
@@ -204,8 +215,23 @@ impl DiskThread {
     }
 }
 
+/// Makes the log's mark durable once a second, as long as the server lives.
+fn sync_mark(disk: &RealDisk, server: Weak<DiskStats>) -> std::io::Result<()> {
+    let mark = MarkSync::open(disk).unwrap_or_else(|error| fatal(&error));
+    let work = move || {
+        while server.strong_count() > 0 {
+            if let Err(error) = mark.sync() {
+                fatal(&error);
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    std::thread::Builder::new().name("mark".to_owned()).spawn(work).map(|_| ())
+}
+
 struct LogThread {
     log: TxnLog<RealDisk>,
+    proven_from: Arc<AtomicI64>,
     epochs: EpochFiles<RealDisk>,
     disk: RealDisk,
     settings: DiskSettings,
@@ -310,22 +336,18 @@ impl LogThread {
             }
             DiskOp::PrepareCurrentEpoch(epoch) => self.epochs.announce_current(epoch)?,
             DiskOp::SaveCurrentEpoch(epoch) => {
-                self.epochs.save_current(epoch)?;
+                self.epochs.save_current(epoch, &mut self.log)?;
                 self.answer(Z::CurrentEpochSaved(epoch));
             }
             DiskOp::SaveSnapshot => self.save_snapshot()?,
-            DiskOp::Truncate(zxid) => {
-                self.log.roll()?;
-                let limit = self.settings.log.record_limit;
-                match oxkeeper_storage::truncate(&self.disk, zxid, limit) {
-                    Ok(_) => self.reload()?,
-                    Err(error @ StorageError::CannotTruncate { .. }) => {
-                        tracing::warn!("{error}. Asking the leader for a snapshot instead");
-                        self.answer(Z::TruncateFailed);
-                    }
-                    Err(error) => return Err(error),
+            DiskOp::Truncate(zxid) => match self.log.truncate(zxid) {
+                Ok(_) => self.reload()?,
+                Err(error @ StorageError::CannotTruncate { .. }) => {
+                    tracing::warn!("{error}. Asking the leader for a snapshot instead");
+                    self.answer(Z::TruncateFailed);
                 }
-            }
+                Err(error) => return Err(error),
+            },
             DiskOp::Reload => {
                 self.log.roll()?;
                 self.reload()?;
@@ -344,24 +366,28 @@ impl LogThread {
     /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
     fn save_snapshot(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
-        let zxid = self.shared.state.read().last_zxid();
         let begun = Instant::now();
         let finished = snapshots::write(&self.disk, &self.shared, &self.settings.snapshot, None)?;
         self.stats.snapshottime.record(begun.elapsed().as_millis() as u64);
-        self.publish(finished.expect("nobody replaces the state while the role waits for this"))?;
-        if self.log.appended() != zxid {
-            // Log and newer snapshots belong to another history now: no later start may see them.
-            oxkeeper_storage::adopt_snapshot(&self.disk, zxid)?;
-            self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), zxid);
+        let finished = finished.expect("nobody replaces the state while the role waits for this");
+        let replaced = self.log.appended();
+        let zxid = finished.adopt(&mut self.log)?;
+        if replaced != zxid {
+            self.proven_from.store(zxid.0, Ordering::Release);
         }
+        self.published(zxid);
         self.answer(oxkeeper_zab::Input::SnapshotSaved);
         Ok(())
     }
 
     fn publish(&self, finished: snapshots::Finished) -> Result<(), StorageError> {
         let zxid = finished.publish()?;
-        *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
+        self.published(zxid);
         Ok(())
+    }
+
+    fn published(&self, zxid: Zxid) {
+        *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
     }
 
     fn reload(&mut self) -> Result<(), StorageError> {
@@ -369,7 +395,8 @@ impl LogThread {
         let loaded = load_state(&self.disk, &self.settings.load)?;
         self.stats.loaded(&loaded);
         let last = loaded.history.last_zxid;
-        self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
+        self.log = TxnLog::open(self.disk.clone(), self.settings.log.clone(), last)?;
+        self.proven_from.store(loaded.contiguous_from.0, Ordering::Release);
         let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
         self.mailbox.push(Event::Input(input));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxkeeper_proto::snapshot::{Database, NodeRecord, SnapshotDigest, SnapshotSink};
+use oxkeeper_proto::snapshot::{Database, DigestCheck, NodeRecord, SnapshotDigest, SnapshotSink};
 use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Acl, Zxid};
 use oxkeeper_state::{Options, State, StateDatabase};
@@ -30,6 +30,8 @@ pub struct LoadedState {
     pub state: State,
     /// Its zxid and the newest proposals.
     pub history: History,
+    /// From here to its zxid the log on disk has every transaction, for sure.
+    pub contiguous_from: Zxid,
     /// The caller must write a snapshot before it serves.
     pub needs_snapshot: bool,
     /// Transactions replayed on top of the snapshot.
@@ -73,7 +75,7 @@ impl Database for Timed {
         Ok(())
     }
 
-    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<DigestCheck, String> {
         self.database.apply(payload, bytes)
     }
 }
@@ -98,6 +100,7 @@ pub fn load_state<D: Disk>(disk: &D, settings: &LoadSettings) -> Result<LoadedSt
     Ok(LoadedState {
         state,
         history: History { last_zxid: loaded.last_zxid, recent },
+        contiguous_from: loaded.contiguous_from,
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,
         snapshot_time,
@@ -113,6 +116,7 @@ pub fn read_log<D: Disk>(
     disk: &D,
     from: Zxid,
     to: Zxid,
+    proven_from: Zxid,
     factor: f64,
     record_limit: usize,
 ) -> Option<Vec<Proposal>> {
@@ -120,7 +124,7 @@ pub fn read_log<D: Disk>(
         if !log_diff_allowed(disk, from, factor)? {
             return Ok(None);
         }
-        read_range(disk, from, to, record_limit, MAX_LOG_DIFF)
+        read_range(disk, from, to, proven_from, record_limit, MAX_LOG_DIFF)
     };
     let span = match read() {
         Ok(span) => span?,

@@ -202,7 +202,7 @@ impl Server {
     ) -> Result<Server, StartError> {
         let stats = Arc::new(DiskStats::default());
         stats.loaded(&loaded);
-        let LoadedState { state, history, needs_snapshot, .. } = loaded;
+        let LoadedState { state, history, needs_snapshot, contiguous_from, .. } = loaded;
         let shared = Arc::new(Shared::new(state, shared_settings(&config), crate::random()));
         if needs_snapshot {
             let finished = snapshots::write(&disk, &shared, &settings.snapshot, None)?;
@@ -223,7 +223,7 @@ impl Server {
         let disk_thread = DiskThread::start(
             disk.clone(),
             settings.clone(),
-            last.max(Zxid::ZERO),
+            (contiguous_from, last.max(Zxid::ZERO)),
             shared.clone(),
             mailbox.clone(),
             stats.clone(),

@@ -9,7 +9,7 @@ use oxkeeper_proto::txn::DIGEST_VERSION;
 use oxkeeper_replica::Shared;
 use oxkeeper_state::Walk;
 use oxkeeper_storage::{
-    CompleteSnapshot, Compression, RealDisk, Sections, SnapshotWriter, StorageError,
+    CompleteSnapshot, Compression, RealDisk, Sections, SnapshotWriter, StorageError, TxnLog,
 };
 
 /// Nodes looked at, and bytes made, under one hold of the read lock: some ten µs.
@@ -48,6 +48,16 @@ impl Finished {
     }
 }
 
+impl Finished {
+    /// Makes it the whole history; see [`TxnLog::adopt`].
+    pub fn adopt(self, log: &mut TxnLog<RealDisk>) -> Result<Zxid, StorageError> {
+        let zxid = self.0.zxid();
+        let name = log.adopt(self.0)?;
+        tracing::info!("Snapshotting: {zxid} to {name}");
+        Ok(zxid)
+    }
+}
+
 /// Writes a snapshot of the state in `shared`, in small steps. `pace`: pause between chunks. `None` if
 /// the state was replaced meanwhile: half of one tree and half of another make no snapshot.
 pub fn write(
@@ -60,7 +70,10 @@ pub fn write(
         let state = shared.state.read();
         (Walk::begin(&state), shared.generation())
     };
-    let mut writer = SnapshotWriter::create(disk.clone(), walk.zxid(), settings.compression)?;
+    // A periodic snapshot of the same zxid may be under way.
+    let create =
+        if pace.is_some() { SnapshotWriter::create } else { SnapshotWriter::create_adopted };
+    let mut writer = create(disk.clone(), walk.zxid(), settings.compression)?;
     let mut chunk = Vec::with_capacity(CHUNK + STEP.1);
     walk.put_tables(&mut chunk);
     let mut done = false;

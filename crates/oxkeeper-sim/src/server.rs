@@ -133,7 +133,8 @@ impl World<'_> {
         let last = loaded.history.last_zxid;
         let epochs = EpochFiles::new(disk.clone()).load(last)?;
         let random = [self.dice.any(), self.dice.any()];
-        let store = Store::new(disk, last.max(Zxid::ZERO), self.plan.snap_count, random);
+        let ends = (loaded.contiguous_from, last.max(Zxid::ZERO));
+        let store = Store::new(disk, ends, self.plan.snap_count, random)?;
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
         let incarnation = self.servers[server].incarnation;

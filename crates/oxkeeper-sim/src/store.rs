@@ -8,8 +8,8 @@ use oxkeeper_proto::{Epoch, Zxid};
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_state::{Options, State, StateDatabase, Walk};
 use oxkeeper_storage::{
-    CompleteSnapshot, Compression, EpochFiles, LoadOptions, LogOptions, Roll, RollPolicy, Sections,
-    SnapshotWriter, StorageError, TxnLog, load, log_diff_allowed, read_range,
+    CompleteSnapshot, Compression, EpochFiles, LoadOptions, LogOptions, MarkSync, Roll, RollPolicy,
+    Sections, SnapshotWriter, StorageError, TxnLog, load, log_diff_allowed, read_range,
 };
 use oxkeeper_zab::{History, Input as Z, LinkId, Proposal};
 
@@ -75,6 +75,9 @@ pub struct Store {
     snapshot_running: bool,
     /// Counts replacements of the history.
     generation: u64,
+    /// From here on the log has everything, for sure.
+    proven_from: Zxid,
+    mark: MarkSync<FuseDisk>,
 }
 
 impl std::fmt::Debug for Store {
@@ -93,6 +96,8 @@ pub struct LoadedState {
     pub state: State,
     /// Its zxid and the newest proposals.
     pub history: History,
+    /// From here on the log has everything, for sure.
+    pub contiguous_from: Zxid,
     /// A snapshot must be written before it serves.
     pub needs_snapshot: bool,
 }
@@ -111,6 +116,7 @@ pub fn load_state(disk: &FuseDisk, recent: usize) -> Result<LoadedState, Storage
     Ok(LoadedState {
         state,
         history: History { last_zxid: loaded.last_zxid, recent },
+        contiguous_from: loaded.contiguous_from,
         needs_snapshot: loaded.needs_snapshot,
     })
 }
@@ -137,7 +143,7 @@ pub fn write_snapshot(
 ) -> Result<CompleteSnapshot<FuseDisk>, StorageError> {
     let state = shared.state.read();
     let mut walk = Walk::begin(&state);
-    let mut writer = SnapshotWriter::create(disk.clone(), walk.zxid(), Compression::None)?;
+    let mut writer = SnapshotWriter::create_adopted(disk.clone(), walk.zxid(), Compression::None)?;
     let mut chunk = Vec::new();
     walk.put_tables(&mut chunk);
     while !walk.step(&state, 64, 8192, &mut chunk) {
@@ -149,10 +155,17 @@ pub fn write_snapshot(
 }
 
 impl Store {
-    /// A queue on a history that ends with `last`.
-    pub fn new(disk: FuseDisk, last: Zxid, snap_count: i64, random: [u64; 2]) -> Store {
-        Store {
-            log: TxnLog::new(disk.clone(), log_options(), last),
+    /// A queue on a history that ends with `last`, all of it logged from `contiguous_from` on.
+    pub fn new(
+        disk: FuseDisk,
+        (contiguous_from, last): (Zxid, Zxid),
+        snap_count: i64,
+        random: [u64; 2],
+    ) -> Result<Store, StorageError> {
+        Ok(Store {
+            log: TxnLog::open(disk.clone(), log_options(), last)?,
+            mark: MarkSync::open(&disk)?,
+            proven_from: contiguous_from,
             epochs: EpochFiles::new(disk.clone()),
             roll: RollPolicy::new(snap_count, -1, -1, random),
             disk,
@@ -161,7 +174,7 @@ impl Store {
             running: None,
             snapshot_running: false,
             generation: 0,
-        }
+        })
     }
 
     /// Last zxid handed over for the log.
@@ -228,7 +241,7 @@ impl World<'_> {
         let idle = self.store(server).is_some_and(|store| store.is_idle());
         if idle && self.dice.one_in(4) {
             let prepared = match self.store(server) {
-                Some(store) => store.log.prepare().map(|_| ()),
+                Some(store) => store.log.prepare().and_then(|_| store.mark.sync()).map(|_| ()),
                 None => Ok(()),
             };
             self.survives(server, prepared.map(|()| Ok(())), "log preparation")?;
@@ -310,16 +323,17 @@ impl World<'_> {
             }
             DiskOp::PrepareCurrentEpoch(epoch) => store.epochs.announce_current(epoch)?,
             DiskOp::SaveCurrentEpoch(epoch) => {
-                store.epochs.save_current(epoch)?;
+                store.epochs.save_current(epoch, &mut store.log)?;
                 self.zab_input(server, Z::CurrentEpochSaved(epoch));
             }
             DiskOp::SaveSnapshot => {
                 store.generation += 1;
                 let zxid = shared.state.read().last_zxid();
-                write_snapshot(&store.disk, &shared)?.publish()?;
-                if store.log.appended() != zxid {
-                    oxkeeper_storage::adopt_snapshot(&store.disk, zxid)?;
-                    store.log = TxnLog::new(store.disk.clone(), log_options(), zxid);
+                let replaced = store.log.appended();
+                let snapshot = write_snapshot(&store.disk, &shared)?;
+                store.log.adopt(snapshot)?;
+                if replaced != zxid {
+                    store.proven_from = zxid;
                 }
                 self.servers[server].durable = zxid;
                 self.zab_input(server, Z::SnapshotSaved);
@@ -331,7 +345,7 @@ impl World<'_> {
                     self.zab_input(server, Z::TruncateFailed);
                     return Ok(());
                 }
-                match oxkeeper_storage::truncate(&store.disk, zxid, RECORD_LIMIT) {
+                match store.log.truncate(zxid) {
                     Ok(_) => self.reload(server, recent)?,
                     Err(StorageError::CannotTruncate { .. }) => {
                         self.summary.refused_cuts += 1;
@@ -362,7 +376,8 @@ impl World<'_> {
         store.generation += 1;
         let loaded = load_state(&store.disk, recent)?;
         let last = loaded.history.last_zxid;
-        store.log = TxnLog::new(store.disk.clone(), log_options(), last);
+        store.log = TxnLog::open(store.disk.clone(), log_options(), last)?;
+        store.proven_from = loaded.contiguous_from;
         self.servers[server].durable = last;
         let input = Input::Reloaded(Box::new(loaded.state), loaded.history);
         self.mail(server, Mail::Input(input));
@@ -471,12 +486,13 @@ impl World<'_> {
             return;
         }
         let disk = self.servers[server].disk.clone();
+        let Some(proven_from) = self.store(server).map(|store| store.proven_from) else { return };
         let factor = self.plan.snapshot_size_factor;
         let read = || -> Result<_, StorageError> {
             if !log_diff_allowed(&disk, from, factor)? {
                 return Ok(None);
             }
-            read_range(&disk, from, to, RECORD_LIMIT, 64 << 20)
+            read_range(&disk, from, to, proven_from, RECORD_LIMIT, 64 << 20)
         };
         let proposals = read().ok().flatten().map(|span| {
             let base = Proposal { zxid: span.base, payload: bytes::Bytes::new() };
