@@ -478,3 +478,62 @@ impl Life {
         Ok(())
     }
 }
+
+/// Three logs, three epochs, two snapshots, all of it acknowledged up to 3.40.
+fn three_logs() -> MemDisk {
+    let disk = MemDisk::new("server");
+    put_snapshot(&disk, Zxid::ZERO);
+    disk.put(Place::Snapshots, "acceptedEpoch", b"3");
+    disk.put(Place::Snapshots, "currentEpoch", b"3");
+    append(&disk, Zxid::ZERO, (1..=40).map(|n| z(1, n)).chain((1..=10).map(|n| z(2, n))));
+    put_snapshot(&disk, z(1, 20));
+    append(&disk, z(2, 10), (11..=60).map(|n| z(2, n)));
+    append(&disk, z(2, 60), (1..=40).map(|n| z(3, n)));
+    MarkSync::open(&disk).unwrap().sync().unwrap();
+    disk
+}
+
+/// Any zeros, cuts, wrong bits, missing files: either the whole history, or a refusal, or a loss that is
+/// told, now and at the next start.
+#[test]
+fn no_damage_shrinks_the_history_in_silence() {
+    let mut counts = [0; 3];
+    for seed in 0..500 {
+        let mut dice = Dice(seed);
+        let disk = three_logs();
+        let files = data_files(&disk);
+        for _ in 0..1 + dice.below(2) {
+            let name = &files[dice.below(files.len() as u64) as usize];
+            let Ok(file) = disk.open_for_write(Place::Logs, name) else { continue };
+            let len = file.len().unwrap().clamp(1, 7000);
+            let (at, size) = (dice.below(len), 1 + dice.below([1, 4, 600][seed as usize % 3]));
+            match dice.below(6) {
+                0 => disk.remove(Place::Logs, name).unwrap(),
+                1 => file.set_len(at).unwrap(),
+                2 if at < file.len().unwrap() => {
+                    disk.flip(Place::Logs, name, at as usize, 1 << dice.below(8));
+                }
+                _ => file.write_at(&vec![0; size as usize], at).unwrap(),
+            }
+        }
+        let mut outcome = None;
+        for _ in 0..2 {
+            let result = load_as(&disk, OnLostTail::Report);
+            let now = result.map(|(_, loaded)| (loaded.last_zxid, loaded.lost_tail)).ok();
+            match now {
+                None => counts[0] += 1,
+                Some((last, None)) => {
+                    assert_eq!(last, z(3, 40), "seed {seed}");
+                    counts[1] += 1;
+                }
+                Some((last, lost)) => {
+                    assert!(last < z(3, 40) && lost == Some(z(3, 40)), "seed {seed}");
+                    counts[2] += 1;
+                }
+            }
+            assert!(outcome.is_none_or(|before| before == now), "seed {seed}");
+            outcome = Some(now);
+        }
+    }
+    assert!(counts.iter().all(|count| *count > 30), "{counts:?}");
+}
