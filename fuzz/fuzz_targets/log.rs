@@ -9,7 +9,9 @@ use oxkeeper_fuzz::Pieces;
 use oxkeeper_proto::Zxid;
 use oxkeeper_state::{Options, StateDatabase};
 use oxkeeper_storage::log_file::{HEADER, put_record};
-use oxkeeper_storage::{LoadOptions, MemDisk, Place, load, log_diff_allowed, read_range, truncate};
+use oxkeeper_storage::{
+    LoadOptions, LogOptions, MemDisk, OnLostTail, Place, TxnLog, load, log_diff_allowed, read_range,
+};
 
 const LIMIT: usize = 1 << 20;
 
@@ -36,10 +38,11 @@ fuzz_target!(|data: &[u8]| {
     let options = LoadOptions {
         trust_empty: true,
         skip_lone_checks: mode & 4 != 0,
+        on_lost_tail: if mode & 8 == 0 { OnLostTail::Report } else { OnLostTail::Accept },
         ..LoadOptions::default()
     };
     let _ = log_diff_allowed(&disk, Zxid(1), 0.5);
-    let _ = read_range(&disk, Zxid(1), Zxid(1 << 40), LIMIT, LIMIT);
+    let _ = read_range(&disk, Zxid(1), Zxid(1 << 40), Zxid(1 << 40), LIMIT, LIMIT);
     let loaded = load(&disk, &options, || StateDatabase::new(1, Options::default()));
     let Ok(loaded) = loaded else { return };
     let again = load(&disk, &options, || StateDatabase::new(1, Options::default()))
@@ -47,5 +50,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!((again.last_zxid, again.replayed), (loaded.last_zxid, loaded.replayed));
     let state = loaded.database.into_state();
     assert_eq!(again.database.into_state().digest(), state.digest());
-    let _ = truncate(&disk, Zxid(loaded.last_zxid.0 / 2), LIMIT);
+    let mut log = TxnLog::open(disk, LogOptions::default(), loaded.last_zxid)
+        .expect("what loads can be gone on with");
+    let _ = log.truncate(Zxid(loaded.last_zxid.0 / 2));
 });

@@ -1,14 +1,11 @@
 //! Start-up, and starting over after TRUNC: the data directory to a state and a history.
 
-use oxkeeper_proto::snapshot::{Database, NodeRecord, SnapshotDigest, SnapshotSink};
+use oxkeeper_proto::snapshot::{Database, DigestCheck, NodeRecord, SnapshotDigest, SnapshotSink};
 use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Acl, Zxid};
 use oxkeeper_state::{Options, State, StateDatabase};
-use oxkeeper_storage::{Disk, LoadOptions, StorageError, load, log_diff_allowed, read_range};
+use oxkeeper_storage::{Disk, LoadOptions, StorageError, load};
 use oxkeeper_zab::{History, Proposal};
-
-/// Old proposals for one learner are not worth more memory than this, in bytes.
-const MAX_LOG_DIFF: usize = 256 << 20;
 
 /// How a data directory is read.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +25,8 @@ pub struct LoadedState {
     pub state: State,
     /// Its zxid and the newest proposals.
     pub history: History,
+    /// From here to its zxid the log on disk has every transaction, for sure.
+    pub contiguous_from: Zxid,
     /// The caller must write a snapshot before it serves.
     pub needs_snapshot: bool,
     /// Transactions replayed on top of the snapshot.
@@ -81,7 +80,7 @@ impl Database for Watched<'_> {
         Ok(())
     }
 
-    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<DigestCheck, String> {
         self.database.apply(payload, bytes)
     }
 }
@@ -106,39 +105,14 @@ pub fn load_state<D: Disk>(
     Ok(LoadedState {
         state,
         history: History { last_zxid: loaded.last_zxid, recent },
+        contiguous_from: loaded.contiguous_from,
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,
         warnings: loaded.warnings,
     })
 }
 
-fn proposal(logged: oxkeeper_storage::Proposal) -> Proposal {
+/// What the log has as the protocol wants it.
+pub(crate) fn proposal(logged: oxkeeper_storage::Proposal) -> Proposal {
     Proposal { zxid: logged.zxid, payload: logged.payload }
-}
-
-/// Old proposals for a learner that has everything up to `from`; `None` if a snapshot serves it
-/// better. Starts with the last proposal at or below `from`, as the choice between DIFF and TRUNC
-/// needs it. `factor`: `snapshotSizeFactor`.
-pub fn read_log<D: Disk>(
-    disk: &D,
-    from: Zxid,
-    to: Zxid,
-    factor: f64,
-    record_limit: usize,
-) -> Option<Vec<Proposal>> {
-    let read = || -> Result<_, StorageError> {
-        if !log_diff_allowed(disk, from, factor)? {
-            return Ok(None);
-        }
-        read_range(disk, from, to, record_limit, MAX_LOG_DIFF)
-    };
-    let span = match read() {
-        Ok(span) => span?,
-        Err(error) => {
-            tracing::warn!(%error, "cannot read the log for a learner; it gets a snapshot");
-            return None;
-        }
-    };
-    let base = Proposal { zxid: span.base, payload: bytes::Bytes::new() };
-    Some(std::iter::once(base).chain(span.proposals.into_iter().map(proposal)).collect())
 }

@@ -61,7 +61,7 @@ pub trait Driver {
 
     /// Queue work for the disk, in order, leaving `requests` empty.
     fn disk(&mut self, requests: &mut Vec<DiskRequest>);
-    /// Read old proposals ([`read_log`](crate::read_log)); the answer is a `LogRead`.
+    /// Read old proposals ([`OldProposals`](crate::OldProposals)); the answer is a `LogRead`.
     fn read_log(&mut self, read: LogRead);
 
     /// Put a client's reply into its socket, now.

@@ -53,7 +53,17 @@ pub struct SnapshotJob<D: Disk> {
     settings: SnapshotSettings,
     /// [`Store::generation`](crate::Store) when it was asked for.
     generation: u64,
+    purpose: Purpose,
     begun: Option<Begun<D>>,
+}
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To shorten the next start.
+    Periodic,
+    /// To be the whole history: the tree came from the leader.
+    Adoption,
 }
 
 struct Begun<D: Disk> {
@@ -77,8 +87,9 @@ impl<D: Disk> SnapshotJob<D> {
         shared: Arc<Shared>,
         settings: SnapshotSettings,
         generation: u64,
+        purpose: Purpose,
     ) -> SnapshotJob<D> {
-        SnapshotJob { disk, shared, settings, generation, begun: None }
+        SnapshotJob { disk, shared, settings, generation, purpose, begun: None }
     }
 
     /// Goes with the outcome to [`Op::Publish`](crate::Op::Publish).
@@ -91,7 +102,7 @@ impl<D: Disk> SnapshotJob<D> {
         let begun = match &mut self.begun {
             Some(begun) => begun,
             None => {
-                let begun = Begun::new(&self.disk, &self.shared, &self.settings, size)?;
+                let begun = self.begin(size)?;
                 self.begun.insert(begun)
             }
         };
@@ -121,6 +132,21 @@ impl<D: Disk> SnapshotJob<D> {
         }
     }
 
+    fn begin(&self, size: StepSize) -> Result<Begun<D>, StorageError> {
+        let (walk, tree) = {
+            let state = self.shared.state.read();
+            (Walk::begin(&state), self.shared.generation())
+        };
+        let create = match self.purpose {
+            Purpose::Periodic => SnapshotWriter::create,
+            Purpose::Adoption => SnapshotWriter::create_adopted,
+        };
+        let writer = create(self.disk.clone(), walk.zxid(), self.settings.compression)?;
+        let mut chunk = Vec::with_capacity(size.chunk + size.bytes);
+        walk.put_tables(&mut chunk);
+        Ok(Begun { walk, writer, tree, chunk })
+    }
+
     fn complete(&mut self) -> Result<SnapshotStep<D>, StorageError> {
         let Some(Begun { walk, writer, tree, .. }) = self.begun.take() else {
             return Ok(SnapshotStep::Outdated);
@@ -133,24 +159,6 @@ impl<D: Disk> SnapshotJob<D> {
             sections(&walk, &state, self.settings.last_zxid_section)
         };
         Ok(SnapshotStep::Complete(Box::new(writer.complete(&sections)?)))
-    }
-}
-
-impl<D: Disk> Begun<D> {
-    fn new(
-        disk: &D,
-        shared: &Shared,
-        settings: &SnapshotSettings,
-        size: StepSize,
-    ) -> Result<Begun<D>, StorageError> {
-        let (walk, tree) = {
-            let state = shared.state.read();
-            (Walk::begin(&state), shared.generation())
-        };
-        let writer = SnapshotWriter::create(disk.clone(), walk.zxid(), settings.compression)?;
-        let mut chunk = Vec::with_capacity(size.chunk + size.bytes);
-        walk.put_tables(&mut chunk);
-        Ok(Begun { walk, writer, tree, chunk })
     }
 }
 

@@ -8,7 +8,7 @@ use oxkeeper_storage::{Disk, EpochFiles, Epochs, StorageError};
 
 use crate::loading::LoadedState;
 use crate::node::Node;
-use crate::snapshot::{SnapshotJob, SnapshotStep};
+use crate::snapshot::{Purpose, SnapshotJob, SnapshotStep};
 use crate::store::{Store, StoreSettings};
 
 /// Everything a server is told at its start.
@@ -47,11 +47,12 @@ pub fn start<D: Disk>(
     settings: Settings,
     now: Now,
 ) -> Result<Started<D>, StorageError> {
-    let LoadedState { state, history, needs_snapshot, .. } = loaded;
+    let LoadedState { state, history, contiguous_from, needs_snapshot, .. } = loaded;
     let Settings { store, shared, replica, zab, watch_seed, random } = settings;
     let shared = Arc::new(Shared::new(state, shared, watch_seed));
     if needs_snapshot {
-        let job = SnapshotJob::new(disk.clone(), shared.clone(), store.snapshot, 0);
+        let job =
+            SnapshotJob::new(disk.clone(), shared.clone(), store.snapshot, 0, Purpose::Periodic);
         let SnapshotStep::Complete(complete) = job.run()? else {
             panic!("nobody else has the state yet");
         };
@@ -62,7 +63,8 @@ pub fn start<D: Disk>(
         Some(_) => Some(EpochFiles::new(disk.clone()).load(last)?),
         None => None,
     };
-    let store = Store::new(disk, store, last.max(Zxid::ZERO), shared.clone(), random);
+    let ends = (contiguous_from, last.max(Zxid::ZERO));
+    let store = Store::new(disk, store, ends, shared.clone(), random)?;
     let mut outputs = Vec::new();
     let replica = match (zab, epochs) {
         (Some(zab), Some(Epochs { accepted, current })) => {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use oxkeeper_proto::{Epoch, Zxid};
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_storage::{
-    CompleteSnapshot, Disk, DiskError, EpochFiles, LogOptions, Purged, Roll, RollPolicy,
+    CompleteSnapshot, Disk, DiskError, EpochFiles, LogOptions, MarkSync, Purged, Roll, RollPolicy,
     StorageError, Synced, TxnLog,
 };
 use oxkeeper_zab::{Input as Z, Proposal};
 
 use crate::loading::{LoadSettings, Milestone, load_state};
-use crate::snapshot::{SnapshotJob, SnapshotSettings, SnapshotStep};
+use crate::old_proposals::OldProposals;
+use crate::snapshot::{Purpose, SnapshotJob, SnapshotSettings, SnapshotStep};
 
 /// What the protocol asks of the disk, in order; see [`oxkeeper_zab::Output`].
 #[derive(Clone)]
@@ -104,6 +105,8 @@ pub struct StoreSettings {
     pub snap_size_kib: i64,
     /// `txnLogSizeLimitInKb`.
     pub log_size_kib: i64,
+    /// `snapshotSizeFactor`.
+    pub snapshot_size_factor: f64,
     /// How snapshots are written.
     pub snapshot: SnapshotSettings,
     /// How the directory is loaded.
@@ -118,6 +121,7 @@ pub struct Store<D: Disk> {
     roll: RollPolicy,
     settings: StoreSettings,
     shared: Arc<Shared>,
+    old_proposals: OldProposals<D>,
     snapshot_running: bool,
     /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
     generation: u64,
@@ -133,31 +137,48 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    /// A queue on a history that ends with `last`.
+    /// A queue on a history that ends with `last`, all of it in the log from `proven_from` on.
     pub fn new(
         disk: D,
         settings: StoreSettings,
-        last: Zxid,
+        (proven_from, last): (Zxid, Zxid),
         shared: Arc<Shared>,
         mut random: Box<dyn FnMut() -> u64 + Send>,
-    ) -> Store<D> {
+    ) -> Result<Store<D>, StorageError> {
         let roll = RollPolicy::new(
             settings.snap_count,
             settings.snap_size_kib,
             settings.log_size_kib,
             [random(), random()],
         );
-        Store {
-            log: TxnLog::new(disk.clone(), settings.log.clone(), last),
+        let old_proposals = OldProposals::new(
+            disk.clone(),
+            proven_from,
+            settings.snapshot_size_factor,
+            settings.log.record_limit,
+        );
+        Ok(Store {
+            log: TxnLog::open(disk.clone(), settings.log.clone(), last)?,
             epochs: EpochFiles::new(disk.clone()),
             disk,
             roll,
             settings,
             shared,
+            old_proposals,
             snapshot_running: false,
             generation: 0,
             random,
-        }
+        })
+    }
+
+    /// Reads old proposals, beside the queue.
+    pub fn old_proposals(&self) -> OldProposals<D> {
+        self.old_proposals.clone()
+    }
+
+    /// Makes the log's mark durable, beside the queue; to be called once a second.
+    pub fn mark_sync(&self) -> Result<MarkSync<D>, StorageError> {
+        MarkSync::open(&self.disk)
     }
 
     /// The last zxid taken for the log, durable or not.
@@ -252,22 +273,18 @@ impl<D: Disk> Store<D> {
             }
             DiskRequest::PrepareCurrentEpoch(epoch) => self.epochs.announce_current(epoch)?,
             DiskRequest::SaveCurrentEpoch(epoch) => {
-                self.epochs.save_current(epoch)?;
+                self.epochs.save_current(epoch, &mut self.log)?;
                 answer(Z::CurrentEpochSaved(epoch));
             }
             DiskRequest::SaveSnapshot => self.save_snapshot(done)?,
-            DiskRequest::Truncate(zxid) => {
-                self.log.roll()?;
-                let limit = self.settings.log.record_limit;
-                match oxkeeper_storage::truncate(&self.disk, zxid, limit) {
-                    Ok(_) => self.reload(done)?,
-                    Err(error @ StorageError::CannotTruncate { .. }) => {
-                        tracing::warn!("{error}. Asking the leader for a snapshot instead");
-                        answer(Z::TruncateFailed);
-                    }
-                    Err(error) => return Err(error),
+            DiskRequest::Truncate(zxid) => match self.log.truncate(zxid) {
+                Ok(_) => self.reload(done)?,
+                Err(error @ StorageError::CannotTruncate { .. }) => {
+                    tracing::warn!("{error}. Asking the leader for a snapshot instead");
+                    answer(Z::TruncateFailed);
                 }
-            }
+                Err(error) => return Err(error),
+            },
             DiskRequest::Reload => {
                 self.log.roll()?;
                 self.reload(done)?;
@@ -280,23 +297,22 @@ impl<D: Disk> Store<D> {
     fn save_snapshot(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
         self.generation += 1;
         done(Done::SnapshotBegun);
-        let zxid = self.shared.state.read().last_zxid();
-        let SnapshotStep::Complete(complete) = self.snapshot().run()? else {
+        let SnapshotStep::Complete(complete) = self.snapshot(Purpose::Adoption).run()? else {
             panic!("nobody replaces the state while the role waits for its snapshot");
         };
-        publish(*complete, done)?;
-        if self.log.appended() != zxid {
-            // Log and newer snapshots belong to another history now: no later start may see them.
-            oxkeeper_storage::adopt_snapshot(&self.disk, zxid)?;
-            self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), zxid);
+        let (zxid, replaced) = (complete.zxid(), self.log.appended());
+        let name = self.log.adopt(*complete)?;
+        if replaced != zxid {
+            self.old_proposals.prove_from(zxid);
         }
+        published(zxid, name, done);
         done(Done::Input(Input::Zab(Z::SnapshotSaved)));
         Ok(())
     }
 
-    fn snapshot(&self) -> SnapshotJob<D> {
+    fn snapshot(&self, purpose: Purpose) -> SnapshotJob<D> {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        SnapshotJob::new(disk, shared, self.settings.snapshot, self.generation)
+        SnapshotJob::new(disk, shared, self.settings.snapshot, self.generation, purpose)
     }
 
     fn reload(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
@@ -307,7 +323,8 @@ impl<D: Disk> Store<D> {
             load_state(&self.disk, &self.settings.load, &reached)?
         };
         let last = loaded.history.last_zxid;
-        self.log = TxnLog::new(self.disk.clone(), self.settings.log.clone(), last);
+        self.log = TxnLog::open(self.disk.clone(), self.settings.log.clone(), last)?;
+        self.old_proposals.prove_from(loaded.contiguous_from);
         done(Done::Input(Input::Reloaded(Box::new(loaded.state), loaded.history)));
         Ok(())
     }
@@ -322,7 +339,7 @@ impl<D: Disk> Store<D> {
             self.roll.rolled([(self.random)(), (self.random)()]);
             if !self.snapshot_running {
                 self.snapshot_running = true;
-                done(Done::TakeSnapshot(self.snapshot()));
+                done(Done::TakeSnapshot(self.snapshot(Purpose::Periodic)));
             }
         }
         Ok(())
@@ -334,8 +351,11 @@ fn publish<D: Disk>(
     done: &mut impl FnMut(Done<D>),
 ) -> Result<(), StorageError> {
     let zxid = complete.zxid();
-    let name = complete.publish()?;
+    published(zxid, complete.publish()?, done);
+    Ok(())
+}
+
+fn published<D: Disk>(zxid: Zxid, name: String, done: &mut impl FnMut(Done<D>)) {
     tracing::info!("Snapshotting: {zxid} to {name}");
     done(Done::Published { zxid, name });
-    Ok(())
 }

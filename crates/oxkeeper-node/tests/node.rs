@@ -21,6 +21,7 @@ fn store_settings() -> StoreSettings {
         snap_count: 4,
         snap_size_kib: -1,
         log_size_kib: -1,
+        snapshot_size_factor: 0.33,
         snapshot: SnapshotSettings { compression: Compression::None, last_zxid_section: true },
         load: LoadSettings { options: LoadOptions::default(), seed: 1, state: Options::default() },
     }

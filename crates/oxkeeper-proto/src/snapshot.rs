@@ -130,6 +130,18 @@ pub struct SnapshotDigest {
     pub tree: i64,
 }
 
+/// What became of a logged transaction's digest when the transaction was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestCheck {
+    /// Nothing to compare: the record has none, digests are off, or the tree still holds effects of
+    /// later transactions (a fuzzy snapshot).
+    NotCompared,
+    /// The tree has exactly the digest that the leader predicted.
+    Equal,
+    /// The tree has another one.
+    Unequal,
+}
+
 /// What a data directory is loaded into. Implemented by the state, filled by the storage.
 pub trait Database: SnapshotSink {
     /// The snapshot is complete: the state is now at `zxid`. `digest`: what the tree must have after
@@ -137,10 +149,10 @@ pub trait Database: SnapshotSink {
     fn snapshot_loaded(&mut self, zxid: Zxid, digest: Option<SnapshotDigest>)
     -> Result<(), String>;
 
-    /// Applies one transaction of the log, in zxid order. `bytes` is the payload as logged. What
-    /// fails by the replay rules (`docs/spec/storage-formats.md` 8.1) is no error; an error stops the
-    /// start.
-    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), String>;
+    /// Applies one transaction of the log, in zxid order, and compares its digest. `bytes` is the
+    /// payload as logged. What fails by the replay rules (`docs/spec/storage-formats.md` 8.1) is no
+    /// error; an error stops the start.
+    fn apply(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<DigestCheck, String>;
 }
 
 /// Which item comes next.

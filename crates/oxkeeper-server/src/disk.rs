@@ -4,14 +4,14 @@
 //! A failed write or sync ends the process: what the disk holds after it is unknown, and only a
 //! restart reads it back. Source: `docs/spec/operations.md` 9.3.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use oxkeeper_node::node::LogRead;
 use oxkeeper_node::{
-    DiskRequest, Done, Milestone, Op, SnapshotJob, SnapshotStep, StepSize, Store, read_log,
+    DiskRequest, Done, Milestone, OldProposals, Op, SnapshotJob, SnapshotStep, StepSize, Store,
 };
 use oxkeeper_replica::{Input, Summary};
 use oxkeeper_storage::{CompleteSnapshot, RealDisk, StorageError, Synced};
@@ -25,10 +25,6 @@ use crate::mailbox::Mailbox;
 pub struct DiskSettings {
     /// `fsync.warningthresholdms`.
     pub slow_sync: Duration,
-    /// `snapshotSizeFactor`.
-    pub snapshot_size_factor: f64,
-    /// Longest payload, in bytes.
-    pub record_limit: usize,
     /// Pause after each piece of a snapshot that nobody waits for: leaves disk and processor to the
     /// writes that go on.
     pub snapshot_pace: Duration,
@@ -127,21 +123,21 @@ pub enum Job {
 pub struct DiskThread {
     queue: Arc<Mailbox<Job>>,
     mailbox: Arc<Mailbox<Event>>,
-    disk: RealDisk,
-    settings: DiskSettings,
+    old_proposals: OldProposals<RealDisk>,
     thread: JoinHandle<()>,
 }
 
 impl DiskThread {
     /// Starts the log thread.
     pub fn start(
-        disk: RealDisk,
         store: Store<RealDisk>,
         settings: DiskSettings,
         mailbox: Arc<Mailbox<Event>>,
         stats: Arc<DiskStats>,
     ) -> std::io::Result<DiskThread> {
         let queue = Arc::new(Mailbox::default());
+        let old_proposals = store.old_proposals();
+        sync_mark(&store, Arc::downgrade(&stats))?;
         let worker = LogThread {
             store,
             out: Answers {
@@ -156,7 +152,7 @@ impl DiskThread {
             },
         };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| worker.run())?;
-        Ok(DiskThread { queue, mailbox, disk, settings, thread })
+        Ok(DiskThread { queue, mailbox, old_proposals, thread })
     }
 
     /// Queues work of the protocol, in order, leaving `requests` empty.
@@ -172,10 +168,9 @@ impl DiskThread {
     /// Reads old proposals on a thread of its own; the answer is a `LogRead`.
     pub fn read_log(&self, read: LogRead) {
         let LogRead { link, from, to } = read;
-        let (disk, mailbox, settings) = (self.disk.clone(), self.mailbox.clone(), self.settings);
+        let (old, mailbox) = (self.old_proposals.clone(), self.mailbox.clone());
         let work = move || {
-            let (factor, limit) = (settings.snapshot_size_factor, settings.record_limit);
-            let proposals = read_log(&disk, from, to, factor, limit);
+            let proposals = old.read(from, to);
             let input = oxkeeper_zab::Input::LogRead { link, proposals };
             mailbox.push(Event::input(Input::Zab(input)));
         };
@@ -193,6 +188,20 @@ impl DiskThread {
             tracing::error!("the log thread has panicked");
         }
     }
+}
+
+/// Makes the log's mark durable once a second, as long as the server lives.
+fn sync_mark(store: &Store<RealDisk>, server: Weak<DiskStats>) -> std::io::Result<()> {
+    let mark = store.mark_sync().unwrap_or_else(|error| fatal(&error));
+    let work = move || {
+        while server.strong_count() > 0 {
+            if let Err(error) = mark.sync() {
+                fatal(&error);
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    };
+    std::thread::Builder::new().name("mark".to_owned()).spawn(work).map(|_| ())
 }
 
 /// Idle time after which the log prepares for what comes.

@@ -12,7 +12,7 @@ use oxkeeper_replica::limits::LimitSettings;
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_state::{Options, OwnerRules};
-use oxkeeper_storage::{LoadOptions, LogOptions, RealDisk, StorageError};
+use oxkeeper_storage::{LoadOptions, LogOptions, OnLostTail, RealDisk, StorageError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -212,7 +212,7 @@ impl Server {
         let state_settings = settings.load;
         let settings = node_settings(&config, settings);
         let Started { shared, node, store, .. } =
-            oxkeeper_node::start(disk.clone(), loaded, settings, clock.now())?;
+            oxkeeper_node::start(disk, loaded, settings, clock.now())?;
         let mailbox = Arc::new(Mailbox::default());
         let election = match &config.quorum {
             Some(quorum) => Some(start_election(quorum, runtime, &mailbox)?),
@@ -223,7 +223,7 @@ impl Server {
             Peers::new(config, runtime.handle().clone(), mailbox.clone())
         });
         let disk =
-            DiskThread::start(disk, store, disk_settings(&config), mailbox.clone(), stats.clone())?;
+            DiskThread::start(store, disk_settings(&config), mailbox.clone(), stats.clone())?;
         start_purge(disk.queue(), &config)?;
         let limits = Limits {
             per_address: config.clients.max_per_address,
@@ -398,8 +398,6 @@ fn shared_settings(config: &ServerConfig) -> Settings {
 fn disk_settings(config: &ServerConfig) -> DiskSettings {
     DiskSettings {
         slow_sync: Duration::from_millis(config.storage.fsync_warning_ms),
-        snapshot_size_factor: config.storage.snapshot_size_factor,
-        record_limit: config.max_record(),
         snapshot_pace: SNAPSHOT_PACE,
     }
 }
@@ -421,6 +419,7 @@ fn store_settings(config: &ServerConfig) -> StoreSettings {
         snap_count: i64::try_from(storage.snap_count).unwrap_or(i64::MAX),
         snap_size_kib: kib(storage.snap_size_limit_kib),
         log_size_kib: kib(storage.log_size_limit_kib),
+        snapshot_size_factor: storage.snapshot_size_factor,
         snapshot: SnapshotSettings {
             compression: match storage.compression {
                 Compression::None => oxkeeper_storage::Compression::None,
@@ -435,11 +434,24 @@ fn store_settings(config: &ServerConfig) -> StoreSettings {
                 autocreate: config.data.create_database,
                 record_limit,
                 recent: storage.commit_log_count,
+                on_lost_tail: on_lost_tail(config),
                 skip_lone_checks: storage.skip_lone_checks,
             },
             seed: crate::random(),
             state: Options { digests: storage.digests, owners },
         },
+    }
+}
+
+/// A member of an ensemble copies what it has lost from the others; who is alone cannot.
+fn on_lost_tail(config: &ServerConfig) -> OnLostTail {
+    let alone = |quorum: &QuorumConfig| quorum.ensemble.voters().count() < 2;
+    if config.storage.accept_lost_tail {
+        OnLostTail::Accept
+    } else if config.quorum.as_ref().is_none_or(alone) {
+        OnLostTail::Refuse
+    } else {
+        OnLostTail::Report
     }
 }
 

@@ -158,6 +158,7 @@ impl World<'_> {
         };
         let Started { shared, node, store, epochs } =
             oxkeeper_node::start(disk, loaded, settings, self.clocks_of_next(server))?;
+        let queue = Queue::new(store)?;
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
         let incarnation = self.servers[server].incarnation;
@@ -167,7 +168,7 @@ impl World<'_> {
             shared,
             mailbox: Vec::new(),
             wake_at: None,
-            queue: Queue::new(store),
+            queue,
             port: QuorumPort::default(),
             clients: BTreeMap::new(),
             role: (ServerState::Looking, false),
@@ -175,6 +176,7 @@ impl World<'_> {
         self.after(1_000_000, Event::ReapIdle { server, incarnation });
         let delay = self.dice.between(10_000, 3_000_000);
         self.after(delay, Event::Purge { server, incarnation });
+        self.after(delay % 1_000_000, Event::SyncMark { server, incarnation });
         // Performs what the start has left to do.
         self.wake_within(server, 0);
         Ok(())

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use oxkeeper_node::node::LogRead;
 use oxkeeper_node::{
     DiskRequest, Done, LoadSettings, LoadedState, Op, SnapshotJob, SnapshotSettings, SnapshotStep,
-    StepSize, Store, StoreSettings, load_state, read_log,
+    StepSize, Store, StoreSettings, load_state,
 };
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_state::Options;
-use oxkeeper_storage::{Compression, LoadOptions, LogOptions, StorageError};
+use oxkeeper_storage::{Compression, LoadOptions, LogOptions, MarkSync, OnLostTail, StorageError};
 use oxkeeper_zab::Input as Z;
 
 use crate::fuse::FuseDisk;
@@ -24,6 +24,7 @@ const RECORD_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Queue {
     store: Store<FuseDisk>,
+    mark: MarkSync<FuseDisk>,
     waiting: VecDeque<Op<FuseDisk>>,
     /// Being carried out.
     busy: Vec<Op<FuseDisk>>,
@@ -33,8 +34,9 @@ pub struct Queue {
 
 impl Queue {
     /// Nothing to do.
-    pub fn new(store: Store<FuseDisk>) -> Queue {
-        Queue { store, waiting: VecDeque::new(), busy: Vec::new(), snapshot: None }
+    pub fn new(store: Store<FuseDisk>) -> Result<Queue, StorageError> {
+        let mark = store.mark_sync()?;
+        Ok(Queue { store, mark, waiting: VecDeque::new(), busy: Vec::new(), snapshot: None })
     }
 
     /// Last zxid handed over for the log.
@@ -64,11 +66,13 @@ impl World<'_> {
             snap_count: self.plan.snap_count,
             snap_size_kib: -1,
             log_size_kib: -1,
+            snapshot_size_factor: self.plan.snapshot_size_factor,
             snapshot: SnapshotSettings { compression: Compression::None, last_zxid_section: true },
             load: LoadSettings {
                 options: LoadOptions {
                     record_limit: RECORD_LIMIT,
                     recent: self.plan.commit_log_count,
+                    on_lost_tail: OnLostTail::Report,
                     ..LoadOptions::default()
                 },
                 seed: 7,
@@ -259,6 +263,17 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The mark of the log becomes durable.
+    pub fn sync_mark(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
+        if !self.servers[server].is_running(incarnation) {
+            return Ok(());
+        }
+        self.after(1_000_000, Event::SyncMark { server, incarnation });
+        let Some(queue) = self.queue(server) else { return Ok(()) };
+        let result = queue.mark.sync().map(|_| ());
+        self.survives(server, result, "sync of the mark").map(|_| ())
+    }
+
     /// Old snapshots and logs go, whatever else the disk is doing.
     pub fn purge(&mut self, server: usize, incarnation: u64) {
         if !self.servers[server].is_running(incarnation) {
@@ -275,8 +290,8 @@ impl World<'_> {
             return;
         }
         let LogRead { link, from, to } = read;
-        let factor = self.plan.snapshot_size_factor;
-        let proposals = read_log(&self.servers[server].disk, from, to, factor, RECORD_LIMIT);
+        let old = self.queue(server).map(|queue| queue.store.old_proposals());
+        let proposals = old.and_then(|old| old.read(from, to));
         self.summary.log_reads += u64::from(proposals.is_some());
         self.zab_input(server, Z::LogRead { link, proposals });
     }

@@ -34,6 +34,7 @@ pub enum Event {
     ClientTask { conn: ConnId },
     ReapIdle { server: usize, incarnation: u64 },
     Purge { server: usize, incarnation: u64 },
+    SyncMark { server: usize, incarnation: u64 },
     Client { client: usize },
     Restart { server: usize },
     Fault,
@@ -237,6 +238,7 @@ impl<'t> World<'t> {
                 self.purge(server, incarnation);
                 Ok(())
             }
+            Event::SyncMark { server, incarnation } => self.sync_mark(server, incarnation),
             Event::Client { client } => self.client_step(client),
             Event::Restart { server } => self.restart(server),
             Event::Fault => {

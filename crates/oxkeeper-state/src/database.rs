@@ -2,7 +2,7 @@
 //!
 //! Source: `docs/spec/storage-formats.md` 7, 8.
 
-use oxkeeper_proto::snapshot::{Database, NodeRecord, SnapshotDigest, SnapshotSink};
+use oxkeeper_proto::snapshot::{Database, DigestCheck, NodeRecord, SnapshotDigest, SnapshotSink};
 use oxkeeper_proto::txn::{DIGEST_VERSION, Payload};
 use oxkeeper_proto::{Acl, Zxid};
 
@@ -93,13 +93,24 @@ impl Database for StateDatabase {
         Ok(())
     }
 
-    fn apply(&mut self, payload: &Payload<'_>, _bytes: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, payload: &Payload<'_>, _bytes: &[u8]) -> Result<DigestCheck, String> {
         match &mut self.stage {
-            Stage::Loaded(state) => {
-                state.apply(payload, &mut (), false);
-                Ok(())
-            }
+            Stage::Loaded(state) => Ok(apply_and_compare(state, payload)),
             _ => Err("a transaction came before the snapshot was complete".to_owned()),
         }
+    }
+}
+
+fn apply_and_compare(state: &mut State, payload: &Payload<'_>) -> DigestCheck {
+    let exact_before = state.is_exact();
+    state.apply(payload, &mut (), false);
+    let digest = payload.digest.filter(|digest| digest.version == DIGEST_VERSION);
+    match digest.filter(|_| state.digests_enabled()) {
+        Some(digest) if digest.tree as u64 == state.digest() && state.is_exact() => {
+            DigestCheck::Equal
+        }
+        // A tree that was not exact before says nothing when it differs.
+        Some(_) if exact_before => DigestCheck::Unequal,
+        _ => DigestCheck::NotCompared,
     }
 }

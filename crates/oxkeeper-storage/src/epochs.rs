@@ -2,8 +2,10 @@
 
 use oxkeeper_proto::{Epoch, Zxid};
 
+use crate::acknowledged;
 use crate::disk::{Disk, DiskFile, Place, read_small, write_atomically};
 use crate::error::{EpochProblem, StorageError};
+use crate::log_writer::TxnLog;
 
 const ACCEPTED: &str = "acceptedEpoch";
 const CURRENT: &str = "currentEpoch";
@@ -27,6 +29,15 @@ fn text(epoch: Epoch) -> Vec<u8> {
     epoch.to_string().into_bytes()
 }
 
+/// currentEpoch as it stands in its file; `None` if there is none, or no number in it (which
+/// [`EpochFiles::load`] refuses).
+pub(crate) fn current_epoch<D: Disk>(disk: &D) -> Result<Option<Epoch>, StorageError> {
+    match EpochFiles::new(disk.clone()).read(CURRENT) {
+        Err(StorageError::Epoch { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// The files. Each save is durable when it returns.
 #[derive(Clone, Debug)]
 pub struct EpochFiles<D: Disk> {
@@ -47,7 +58,7 @@ impl<D: Disk> EpochFiles<D> {
         let of_history = last.max(Zxid::ZERO).epoch();
         let current = match self.read(CURRENT)? {
             None => {
-                self.save_current(of_history)?;
+                self.write_current(of_history)?;
                 of_history
             }
             Some(current) if current < of_history => self.take_over_temporary(current, last)?,
@@ -78,7 +89,22 @@ impl<D: Disk> EpochFiles<D> {
 
     /// Before NEWLEADER is acknowledged and after the history is durable, and at a leader when the
     /// epoch acknowledgements are complete.
-    pub fn save_current(&self, epoch: Epoch) -> Result<(), StorageError> {
+    ///
+    /// `log` is what this server has in that epoch: what was appended is durable, and from here on
+    /// no more than that counts as acknowledged.
+    pub fn save_current(&self, epoch: Epoch, log: &mut TxnLog<D>) -> Result<(), StorageError> {
+        log.enter_epoch(epoch)?;
+        self.write(epoch)
+    }
+
+    /// As [`Self::save_current`], at a start.
+    fn write_current(&self, epoch: Epoch) -> Result<(), StorageError> {
+        // First: a mark of an older epoch than currentEpoch would count as outdated.
+        acknowledged::restamp(&self.disk, epoch)?;
+        self.write(epoch)
+    }
+
+    fn write(&self, epoch: Epoch) -> Result<(), StorageError> {
         let file = self.disk.create(Place::Snapshots, CURRENT_NEW)?;
         file.write_at(&text(epoch), 0)?;
         file.sync()?;
@@ -100,10 +126,11 @@ impl<D: Disk> EpochFiles<D> {
 
     fn take_over_temporary(&self, current: Epoch, last: Zxid) -> Result<Epoch, StorageError> {
         match self.read(CURRENT_TMP) {
+            Err(error @ StorageError::Disk(_)) => Err(error),
             // Not the announced epoch: a history that ends before it must not outrank one that reaches
             // it. Records are logged in order, so with the first of an epoch all before it is here.
             Ok(Some(epoch)) if last.epoch() <= epoch => {
-                self.save_current(last.epoch())?;
+                self.write_current(last.epoch())?;
                 Ok(last.epoch())
             }
             _ => Err(self.problem(CURRENT, EpochProblem::BehindHistory { current, last })),

@@ -4,6 +4,7 @@
 use oxkeeper_proto::{DecodeError, Epoch, Zxid};
 
 use crate::disk::DiskError;
+use crate::lost_tail::LostTail;
 
 /// Why a record of a log cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,11 +21,22 @@ pub enum LogProblem {
         /// What stands there.
         found: u32,
     },
-    /// A record length that no writer makes.
-    #[error("a record claims a length of {found} bytes (limit {limit})")]
+    /// A record length that no writer made: no whole record of that length stands there.
+    #[error("a record claims a length of {found} bytes (limit {limit}), and none so long is there")]
     Length {
         /// The length field.
         found: i32,
+        /// What is accepted (jute.maxbuffer and its slack).
+        limit: usize,
+    },
+    /// A whole record, longer than this server accepts.
+    #[error(
+        "a whole record of {len} bytes stands there, and jute.maxbuffer with its slack allows \
+         {limit} on this server"
+    )]
+    TooLong {
+        /// The length of the payload.
+        len: usize,
         /// What is accepted (jute.maxbuffer and its slack).
         limit: usize,
     },
@@ -48,8 +60,9 @@ pub enum LogProblem {
 }
 
 impl LogProblem {
-    fn advice(&self) -> &'static str {
-        match self {
+    fn advice(&self) -> String {
+        let advice = match self {
+            LogProblem::TooLong { len, .. } => return raise_the_limit(*len),
             LogProblem::ShortHeader { .. } => {
                 "The file holds no transaction: if it is the newest log, move it away and start again."
             }
@@ -63,8 +76,18 @@ impl LogProblem {
                  data from the others. A single server: restore a backup, or cut the log there and \
                  lose what follows."
             }
-        }
+        };
+        advice.to_owned()
     }
+}
+
+/// What helps when something whole is too long. The slack is as large as `jute.maxbuffer` by default.
+fn raise_the_limit(len: usize) -> String {
+    format!(
+        "Nothing is damaged: start with the process property jute.maxbuffer={} or more \
+         (-Djute.maxbuffer=...), on all members",
+        len.div_ceil(2)
+    )
 }
 
 /// Why one snapshot file cannot be used.
@@ -98,6 +121,20 @@ pub enum SnapshotProblem {
     /// The body does not decode.
     #[error("the body does not decode: {0}")]
     Body(DecodeError),
+    /// The file is whole, but something in it is longer than this server accepts.
+    #[error(
+        "a string or buffer of {len} bytes stands there, and jute.maxbuffer with its slack allows \
+         {limit} on this server. {}", raise_the_limit(*.len)
+    )]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// What is accepted (jute.maxbuffer and its slack).
+        limit: usize,
+    },
+    /// The state refused the whole.
+    #[error("{0}")]
+    State(String),
     /// The state refused a node.
     #[error("a node is wrong: {0}")]
     Node(String),
@@ -164,10 +201,11 @@ pub enum StorageError {
     },
     /// A transaction is missing between two records.
     #[error(
-        "{file}, byte {offset}: the log goes from {previous} to {found}; the transactions between \
-         are missing (a log file was removed or damaged). In an ensemble: move this member's \
+        "{file}, byte {offset}: the log goes from {previous} to {found}; {} (a log file was removed \
+         or damaged). In an ensemble: move this member's \
          version-2 directories away and let it copy the data from the others. A single server: \
-         put the missing file back, or restore a backup"
+         put the missing file back, or restore a backup",
+        missing(*.known)
     )]
     Hole {
         /// Path of the file with the record after the hole.
@@ -178,7 +216,38 @@ pub enum StorageError {
         found: Zxid,
         /// The zxid before the hole: of the last record, or of the snapshot.
         previous: Zxid,
+        /// A transaction that is known to have been between them, or in the place of `previous`.
+        known: Option<Zxid>,
     },
+    /// The newest snapshots cannot be used, and the log does not reach from an older one to them.
+    #[error(
+        "{snapshot} cannot be used: {why}. The log does not make up for it: from {base}, where the \
+         newest usable state ends, it reaches {reached}; {}. To go back to {reached} would forget \
+         what this server has acknowledged. Restore that file from a backup. In an ensemble whose \
+         other members are up, this member can copy the data from them instead: give it empty \
+         version-2 directories and keep the present ones until it has", gap(*.reached, *.next, *.zxid)
+    )]
+    Unbridged {
+        /// Path of the newest snapshot that cannot be used.
+        snapshot: String,
+        /// Why not.
+        why: String,
+        /// The zxid in its name.
+        zxid: Zxid,
+        /// Where the replay began: the older snapshot, or 0.
+        base: Zxid,
+        /// The last zxid up to which nothing is missing for sure.
+        reached: Zxid,
+        /// The record that comes next, if one does.
+        next: Option<Zxid>,
+    },
+    /// Acknowledged transactions are gone from the end of the history.
+    #[error(
+        "{0}. A log file was removed, cut or damaged: put it back, or restore a backup. If there is \
+         none, start once with oxkeeper.acceptLostTail=true: the server goes on without these \
+         transactions, and what is left of them is kept beside the log"
+    )]
+    LostTail(LostTail),
     /// One snapshot is not usable.
     #[error("{file}, byte {offset} of the stream: {problem}")]
     Snapshot {
@@ -251,6 +320,25 @@ pub enum StorageError {
         /// Why not.
         reason: String,
     },
+}
+
+fn missing(known: Option<Zxid>) -> String {
+    match known {
+        None => "the transactions between are missing".to_owned(),
+        Some(known) => format!("{known} is missing, which was there before it"),
+    }
+}
+
+fn gap(reached: Zxid, next: Option<Zxid>, zxid: Zxid) -> String {
+    match next {
+        None if reached.epoch() == zxid.epoch() => {
+            format!("{:#x} to {zxid} are missing", reached.0 + 1)
+        }
+        None => format!("what follows, up to {zxid}, is missing"),
+        Some(next) => format!(
+            "the next record there is {next}, and nothing shows that the two belong together"
+        ),
+    }
 }
 
 impl StorageError {

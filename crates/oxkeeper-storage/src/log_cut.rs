@@ -3,6 +3,7 @@
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::txn::payload_zxid;
 
+use crate::acknowledged::MarkWriter;
 use crate::disk::{Disk, DiskFile, Place};
 use crate::error::{LogProblem, StorageError};
 use crate::log_file::{LogFile, Step};
@@ -18,15 +19,12 @@ pub struct Truncated {
     pub removed: Vec<String>,
 }
 
-/// Keeps everything up to and including `zxid`; deletes what is newer, logs and snapshots.
-///
-/// Refused, and nothing touched, if no snapshot at or below `zxid` is left to replay from. Every step
-/// is durable before the next, newest first, so a crash between them leaves a history without holes
-/// that the leader cuts again. Reload the state afterwards.
-pub fn truncate<D: Disk>(
+/// See [`TxnLog::truncate`](crate::TxnLog::truncate).
+pub(crate) fn truncate<D: Disk>(
     disk: &D,
     zxid: Zxid,
     record_limit: usize,
+    mark: &mut MarkWriter<D>,
 ) -> Result<Truncated, StorageError> {
     let snapshots = snapshot_files(disk)?;
     let mut base = None;
@@ -52,6 +50,9 @@ pub fn truncate<D: Disk>(
         return Err(StorageError::CannotTruncate { zxid, reason });
     }
 
+    // Before anything goes: what goes was acknowledged and is missed by nobody.
+    let acknowledged = mark.mark();
+    mark.set(acknowledged.zxid.min(zxid), acknowledged.epoch)?;
     let mut removed = Vec::new();
     for (_, name) in snapshots.into_iter().filter(|(at, _)| zxid < *at) {
         remove(disk, Place::Snapshots, name, &mut removed)?;
@@ -74,28 +75,6 @@ pub fn truncate<D: Disk>(
 fn has_record<D: Disk>(disk: &D, zxid: Zxid, record_limit: usize) -> Result<bool, StorageError> {
     let mut reader = LogReader::new(disk.clone(), zxid, record_limit)?;
     Ok(reader.next_record()?.is_some_and(|record| record.zxid == zxid))
-}
-
-/// Deletes all log files, newest first: a snapshot that came from the leader has replaced their
-/// history, and on top of an older snapshot they must never be replayed again.
-pub fn discard_logs<D: Disk>(disk: &D) -> Result<Vec<String>, StorageError> {
-    let mut removed = Vec::new();
-    for (_, name) in log_files(disk)?.into_iter().rev() {
-        remove(disk, Place::Logs, name, &mut removed)?;
-    }
-    Ok(removed)
-}
-
-/// Makes the snapshot at `zxid`, which came from the leader and is published, the whole history:
-/// deletes newer snapshots, which a later start would prefer, then all logs, as [`discard_logs`]
-/// does.
-pub fn adopt_snapshot<D: Disk>(disk: &D, zxid: Zxid) -> Result<Vec<String>, StorageError> {
-    let mut removed = Vec::new();
-    for (_, name) in snapshot_files(disk)?.into_iter().filter(|(at, _)| zxid < *at) {
-        remove(disk, Place::Snapshots, name, &mut removed)?;
-    }
-    removed.extend(discard_logs(disk)?);
-    Ok(removed)
 }
 
 fn remove<D: Disk>(

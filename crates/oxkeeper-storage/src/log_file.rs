@@ -21,7 +21,7 @@ pub const HEADER: [u8; HEADER_LEN] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
 /// Bytes of a record besides its payload.
 pub const RECORD_OVERHEAD: usize = 13;
 /// Bytes before the payload.
-const RECORD_HEAD: usize = 12;
+pub(crate) const RECORD_HEAD: usize = 12;
 /// The last byte of a record.
 pub const RECORD_END: u8 = 0x42;
 /// Longest payload accepted by default: `jute.maxbuffer` and its slack.
@@ -84,12 +84,12 @@ pub struct LogFile<F> {
     file: F,
     /// Whether it is the newest log: only there can a batch be torn.
     newest: bool,
-    limit: usize,
+    pub(crate) limit: usize,
     /// Bytes of the file from `buf_offset`.
     buf: Vec<u8>,
     buf_offset: u64,
     /// Where the next record starts.
-    position: u64,
+    pub(crate) position: u64,
     file_end_seen: bool,
 }
 
@@ -150,6 +150,16 @@ impl<F: DiskFile> LogFile<F> {
         }
     }
 
+    /// Goes on at `offset`, which is not before the present position.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        let buffered = self.buf_offset + self.buf.len() as u64;
+        if buffered < offset {
+            self.buf.clear();
+            self.buf_offset = offset;
+        }
+        self.position = offset;
+    }
+
     /// The payload of a record that the last [`LogFile::step`] gave.
     pub(crate) fn payload_at(&self, offset: u64, len: usize) -> &[u8] {
         let start = (offset - self.buf_offset) as usize + RECORD_HEAD;
@@ -175,7 +185,7 @@ impl<F: DiskFile> LogFile<F> {
         }
         let limit = self.limit;
         let Some(len) = usize::try_from(found).ok().filter(|len| *len <= limit) else {
-            return Err(self.problem(LogProblem::Length { found, limit }));
+            return Err(self.problem(self.beyond_limit(stored, found)?));
         };
         if self.have(len + RECORD_OVERHEAD)? < len + RECORD_OVERHEAD {
             return Ok(Err(EndOfLog::Cut));
@@ -194,14 +204,40 @@ impl<F: DiskFile> LogFile<F> {
         Err(self.problem(LogProblem::Checksum { stored, computed }))
     }
 
+    /// What a length above the limit is: that of a whole record, which a server with a greater limit
+    /// wrote, or garbage. Reads the record piece by piece.
+    fn beyond_limit(&self, stored: u64, found: i32) -> Result<LogProblem, StorageError> {
+        let limit = self.limit;
+        let garbage = LogProblem::Length { found, limit };
+        let Ok(len) = usize::try_from(found) else { return Ok(garbage) };
+        let start = self.position + RECORD_HEAD as u64;
+        let mut end = [0];
+        if self.file.read_at(&mut end, start + len as u64)? < 1 || end != [RECORD_END] {
+            return Ok(garbage);
+        }
+        let (mut adler, mut done) = (simd_adler32::Adler32::new(), 0);
+        let mut chunk = vec![0; CHUNK];
+        while done < len {
+            let wanted = CHUNK.min(len - done);
+            let read = self.file.read_at(&mut chunk[..wanted], start + done as u64)?;
+            if read < wanted {
+                return Ok(garbage);
+            }
+            adler.write(&chunk[..read]);
+            done += read;
+        }
+        let whole = stored == u64::from(adler.finish());
+        Ok(if whole { LogProblem::TooLong { len, limit } } else { garbage })
+    }
+
     /// The buffered bytes from the present position.
-    fn ahead(&self) -> &[u8] {
+    pub(crate) fn ahead(&self) -> &[u8] {
         &self.buf[(self.position - self.buf_offset) as usize..]
     }
 
     /// Makes `wanted` bytes from the present position available, fewer only at the end of the file.
     /// Returns how many there are.
-    fn have(&mut self, wanted: usize) -> Result<usize, StorageError> {
+    pub(crate) fn have(&mut self, wanted: usize) -> Result<usize, StorageError> {
         let mut have = self.ahead().len();
         if have < wanted && !self.file_end_seen {
             let used = (self.position - self.buf_offset) as usize;
@@ -252,11 +288,11 @@ fn has_unwritten_sector(record: &[u8], offset: u64) -> bool {
 }
 
 /// The first four bytes; the caller has checked that they are there.
-fn be_u32(bytes: &[u8]) -> u32 {
+pub(crate) fn be_u32(bytes: &[u8]) -> u32 {
     bytes[..4].iter().fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
 /// The first eight bytes; the caller has checked that they are there.
-fn be_u64(bytes: &[u8]) -> u64 {
+pub(crate) fn be_u64(bytes: &[u8]) -> u64 {
     bytes[..8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

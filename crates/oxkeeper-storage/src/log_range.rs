@@ -9,6 +9,7 @@ use crate::error::StorageError;
 use crate::load::Proposal;
 use crate::log_reader::{LogReader, files_from, log_files};
 use crate::log_writer::follows;
+use crate::seams::Seams;
 use crate::snapshot_reader::{looks_valid, snapshot_files};
 
 /// Whether sending the log from a learner's zxid `from` costs less than a snapshot: the log files
@@ -46,38 +47,52 @@ pub struct LogSpan {
     pub proposals: Vec<Proposal>,
 }
 
-/// The records with `from` < zxid <= `to`, and the last one at or before `from`.
+/// The records with `from` < zxid <= `to`, and the last transaction at or before `from`.
 ///
-/// `None` if the log does not reach back to `from`, has a hole in between, ends before `to`, or if
-/// the records have more than `max_bytes` together: then a snapshot must do. `to` must be synced.
+/// `None` if the log does not reach back to `from`, ends before `to`, if it is not proven that nothing
+/// is missing in between, or if the records have more than `max_bytes` together: then a snapshot must
+/// do. `to` must be synced. `proven_from`: from there on nothing is missing
+/// ([`Loaded::contiguous_from`](crate::Loaded::contiguous_from); after an adoption, the zxid of the
+/// snapshot). Numbers do not prove it where an epoch begins: a snapshot from a leader leaves a hole
+/// before it that looks like none.
 pub fn read_range<D: Disk>(
     disk: &D,
     from: Zxid,
     to: Zxid,
+    proven_from: Zxid,
     record_limit: usize,
     max_bytes: usize,
 ) -> Result<Option<LogSpan>, StorageError> {
+    let seams = Seams::read(disk)?.unwrap_or_default();
     // One file earlier than needed for `from` itself: its predecessor may be the common record.
     let mut reader = LogReader::new(disk.clone(), from, record_limit)?;
     reader.include_earlier();
-    let (mut base, mut previous) = (None, None);
+    // The history has that transaction, whether or not the log has it. Not so zxid 0, which is also
+    // what a learner says that wants a snapshot.
+    let mut base = Some(proven_from).filter(|zxid| Zxid::ZERO < *zxid && *zxid <= from);
+    let mut previous = base;
     let mut proposals = Vec::new();
     let mut bytes = 0;
     while let Some(record) = reader.next_record()? {
         let zxid = record.zxid;
         if zxid <= from {
-            base = Some(zxid);
+            base = base.max(Some(zxid));
+            previous = base;
+            continue;
         } else if to < zxid {
             break;
-        } else {
-            let Some(previous) = previous else { return Ok(None) };
-            bytes += record.payload.len();
-            if !follows(previous, zxid) || bytes > max_bytes {
-                return Ok(None);
-            }
-            proposals.push(Proposal { zxid, payload: Bytes::copy_from_slice(record.payload) });
         }
-        previous = Some(zxid);
+        let Some(before) = previous.replace(zxid) else { return Ok(None) };
+        bytes += record.payload.len();
+        let joined = if proven_from <= before {
+            follows(before, zxid)
+        } else {
+            seams.joins(before, zxid, record.begins, record.before)
+        };
+        if !joined || bytes > max_bytes {
+            return Ok(None);
+        }
+        proposals.push(Proposal { zxid, payload: Bytes::copy_from_slice(record.payload) });
         if zxid == to {
             break;
         }

@@ -37,6 +37,12 @@ pub struct LogRecord<'a> {
     pub offset: u64,
     /// The payload, checksum verified.
     pub payload: &'a [u8],
+    /// The zxid in the name of the file.
+    pub begins: Zxid,
+    /// The record before it in the same file, also if that one was skipped.
+    pub before: Option<Zxid>,
+    /// Name of the file read before this one, and where its records ended.
+    pub earlier: Option<&'a (String, u64)>,
 }
 
 /// Where and how a file ended, if not cleanly.
@@ -62,16 +68,35 @@ pub struct LogReader<D: Disk> {
     limit: usize,
     /// Files not yet opened, last first.
     left: Vec<(Zxid, String)>,
-    current: Option<(String, LogFile<D::File>)>,
-    /// Where the newest file's records end, once known.
-    newest_end: Option<(String, u64)>,
+    current: Option<Current<D::File>>,
+    /// Name of the last file that was read to its end, and where its records end.
+    ended: Option<(String, u64)>,
     unfinished: Vec<Unfinished>,
+    empty_newest: Option<String>,
+}
+
+struct Current<F> {
+    begins: Zxid,
+    name: String,
+    file: LogFile<F>,
+    /// The last record read.
+    last: Option<Zxid>,
 }
 
 impl<D: Disk> LogReader<D> {
     /// Stands before the first record with zxid >= `from`. `limit`: longest payload accepted.
+    ///
+    /// A newest file without a byte counts as not there: a crash left it (4.1), or a fault has emptied
+    /// it.
     pub fn new(disk: D, from: Zxid, limit: usize) -> Result<Self, StorageError> {
-        let mut left = files_from(log_files(&disk)?, from);
+        let mut files = log_files(&disk)?;
+        let mut empty_newest = None;
+        if let Some((_, name)) = files.last()
+            && disk.open(Place::Logs, name)?.is_empty()?
+        {
+            empty_newest = files.pop().map(|(_, name)| name);
+        }
+        let mut left = files_from(files, from);
         left.reverse();
         Ok(LogReader {
             disk,
@@ -79,8 +104,9 @@ impl<D: Disk> LogReader<D> {
             limit,
             left,
             current: None,
-            newest_end: None,
+            ended: None,
             unfinished: Vec::new(),
+            empty_newest,
         })
     }
 
@@ -95,14 +121,21 @@ impl<D: Disk> LogReader<D> {
             let Some((offset, len)) = self.advance()? else { return Ok(None) };
             // A second look at what `advance` found: the borrow checker cannot see that a record
             // that is skipped is no longer borrowed.
-            let Some((_, file)) = &self.current else { return Ok(None) };
-            let payload = file.payload_at(offset, len);
-            let zxid = payload_zxid(payload)
-                .map_err(|error| file.problem_at(offset, LogProblem::Record(error)))?;
+            let Some(current) = &mut self.current else { return Ok(None) };
+            let zxid = payload_zxid(current.file.payload_at(offset, len))
+                .map_err(|error| current.file.problem_at(offset, LogProblem::Record(error)))?;
+            let before = current.last.replace(zxid);
             if self.from <= zxid {
-                let Some((_, file)) = &self.current else { return Ok(None) };
-                let payload = file.payload_at(offset, len);
-                return Ok(Some(LogRecord { zxid, file: file.path(), offset, payload }));
+                let Some(Current { begins, file, .. }) = &self.current else { return Ok(None) };
+                return Ok(Some(LogRecord {
+                    zxid,
+                    file: file.path(),
+                    offset,
+                    payload: file.payload_at(offset, len),
+                    begins: *begins,
+                    before,
+                    earlier: self.ended.as_ref(),
+                }));
             }
         }
     }
@@ -113,18 +146,17 @@ impl<D: Disk> LogReader<D> {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(None);
             }
-            let Some((name, file)) = &mut self.current else { return Ok(None) };
-            match file.step()? {
+            let Some(current) = &mut self.current else { return Ok(None) };
+            match current.file.step()? {
                 Step::Record { offset, payload } => return Ok(Some((offset, payload.len()))),
                 Step::End(end) => {
-                    let (offset, newest) = (file.position(), self.left.is_empty());
+                    let (offset, newest) = (current.file.position(), self.left.is_empty());
+                    let name = current.name.clone();
                     if end.is_unfinished() {
                         let name = name.clone();
                         self.unfinished.push(Unfinished { name, offset, end, newest });
                     }
-                    if newest {
-                        self.newest_end = Some((name.clone(), offset));
-                    }
+                    self.ended = Some((name, offset));
                     self.current = None;
                 }
             }
@@ -133,34 +165,28 @@ impl<D: Disk> LogReader<D> {
 
     /// Opens the next file; false if there is none.
     fn open_next(&mut self) -> Result<bool, StorageError> {
-        let Some((_, name)) = self.left.pop() else { return Ok(false) };
+        let Some((begins, name)) = self.left.pop() else { return Ok(false) };
         let file = self.disk.open(Place::Logs, &name)?;
         let newest = self.left.is_empty();
-        self.current = Some((name, LogFile::new(file, newest, self.limit)?));
+        let file = LogFile::new(file, newest, self.limit)?;
+        self.current = Some(Current { begins, name, file, last: None });
         Ok(true)
     }
 
     /// Name of the newest file and the offset where its records end. Known after the last record.
     pub fn newest_end(&self) -> Option<&(String, u64)> {
-        self.newest_end.as_ref()
+        self.ended.as_ref().filter(|_| self.left.is_empty() && self.current.is_none())
+    }
+
+    /// The newest log, if it has no byte.
+    pub fn empty_newest(&self) -> Option<&str> {
+        self.empty_newest.as_deref()
     }
 
     /// The files that ended with an unfinished record so far.
     pub fn unfinished(&self) -> &[Unfinished] {
         &self.unfinished
     }
-}
-
-/// Removes the newest log if it has no bytes, as 3.9.3 and later do: a crash left it, and it would
-/// hinder every reader (4.1). Returns its name.
-pub fn remove_empty_newest<D: Disk>(disk: &D) -> Result<Option<String>, StorageError> {
-    let Some((_, name)) = log_files(disk)?.pop() else { return Ok(None) };
-    if disk.open(Place::Logs, &name)?.len()? > 0 {
-        return Ok(None);
-    }
-    disk.remove(Place::Logs, &name)?;
-    disk.sync_dir(Place::Logs)?;
-    Ok(Some(name))
 }
 
 /// Writes the end of the newest log again and syncs it; cuts off what follows the last record if

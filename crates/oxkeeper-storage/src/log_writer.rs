@@ -13,13 +13,19 @@
 
 use std::time::Duration;
 
-use oxkeeper_proto::Zxid;
 use oxkeeper_proto::txn::payload_zxid;
+use oxkeeper_proto::{Epoch, Zxid};
 
+use crate::acknowledged::MarkWriter;
+use crate::adoption::Adoption;
 use crate::disk::{Disk, DiskError, DiskFile, Place};
+use crate::epochs::current_epoch;
 use crate::error::StorageError;
+use crate::log_cut::{self, Truncated};
 use crate::log_file::{BATCH_LIMIT, DEFAULT_RECORD_LIMIT, HEADER, RECORD_OVERHEAD, put_record};
 use crate::names;
+use crate::seams::Seams;
+use crate::snapshot_writer::CompleteSnapshot;
 
 /// Zeros are written ahead in steps of this size: a step costs less than half a millisecond more
 /// than a sync without one, 4 MiB at once ten.
@@ -75,6 +81,8 @@ pub struct TxnLog<D: Disk> {
     batch_first: Zxid,
     appended: Zxid,
     synced: Zxid,
+    mark: MarkWriter<D>,
+    seams: Seams,
     /// The first failure. Whatever the disk holds after it is unknown, so nothing is tried again.
     poisoned: Option<StorageError>,
 }
@@ -88,10 +96,14 @@ struct Open<F> {
 }
 
 impl<D: Disk> TxnLog<D> {
-    /// A log whose history so far ends with `last` (from [`load`](crate::load::load), a snapshot
-    /// received, or a cut). Touches nothing.
-    pub fn new(disk: D, options: LogOptions, last: Zxid) -> Self {
-        TxnLog {
+    /// A log whose history so far ends with `last`, from [`load`](crate::load::load), behind the
+    /// [epochs](crate::EpochFiles::load) of an ensemble member. Opens no log file, but makes the
+    /// [mark](crate::acknowledged) say at least `last`, durably: this server will vote with it.
+    pub fn open(disk: D, options: LogOptions, last: Zxid) -> Result<Self, StorageError> {
+        let mut seams = Seams::read(&disk)?.unwrap_or_default();
+        seams.prune(&disk)?;
+        let mark = MarkWriter::open(&disk, last, current_epoch(&disk)?.unwrap_or(0))?;
+        Ok(TxnLog {
             disk,
             options,
             file: None,
@@ -102,8 +114,10 @@ impl<D: Disk> TxnLog<D> {
             batch_first: last,
             appended: last,
             synced: last,
+            mark,
+            seams,
             poisoned: None,
-        }
+        })
     }
 
     /// The last zxid appended, durable or not.
@@ -156,7 +170,8 @@ impl<D: Disk> TxnLog<D> {
         Ok(())
     }
 
-    /// Writes all that is queued, in one call (one per 4 MiB), and makes it durable.
+    /// Writes all that is queued, in one call (one per 4 MiB), and makes it durable; then notes in the
+    /// [mark](crate::acknowledged) that it may be acknowledged.
     ///
     /// After a failure the log is dead: this and every later call returns that failure.
     pub fn sync(&mut self) -> Result<Synced, StorageError> {
@@ -164,10 +179,8 @@ impl<D: Disk> TxnLog<D> {
         let (records, bytes) = (self.batch_records, self.batch.len());
         let mut took = Duration::ZERO;
         if records > 0 {
-            took = self.write_batch().map_err(|error| self.poison(error))?;
-            self.batch.clear();
-            self.parts.clear();
-            self.batch_records = 0;
+            took = self.write_batch().map_err(|error| self.poison(error.into()))?;
+            self.forget_batch();
             self.synced = self.appended;
         }
         Ok(Synced { zxid: self.synced, records, bytes, took })
@@ -177,7 +190,7 @@ impl<D: Disk> TxnLog<D> {
     /// zeros ahead. For moments when nothing is queued; returns false when there is nothing to do.
     pub fn prepare(&mut self) -> Result<bool, StorageError> {
         self.check_poison()?;
-        self.prepare_step().map_err(|error| self.poison(error))
+        self.prepare_step().map_err(|error| self.poison(error.into()))
     }
 
     /// Ends the present file, after a sync of what is queued. The next record opens a new one.
@@ -187,12 +200,80 @@ impl<D: Disk> TxnLog<D> {
         Ok(synced)
     }
 
+    /// Everything appended is durable, and is what this server has in the epoch it enters: from here
+    /// on no more than that counts as acknowledged.
+    pub(crate) fn enter_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
+        self.sync()?;
+        let synced = self.synced;
+        self.mark.set(synced, epoch).map_err(|error| self.poison(error.into()))
+    }
+
+    /// TRUNC: keeps everything up to and including `zxid`; deletes what is newer, logs and snapshots.
+    ///
+    /// Refused with [`StorageError::CannotTruncate`], and nothing touched, if no snapshot at or below
+    /// `zxid` is left to replay from, or no record of it. Every step is durable before the next,
+    /// newest first, so a crash between them leaves a history without holes that the leader cuts
+    /// again. Load again afterwards, and open a new log.
+    pub fn truncate(&mut self, zxid: Zxid) -> Result<Truncated, StorageError> {
+        self.roll()?;
+        let limit = self.options.record_limit;
+        match log_cut::truncate(&self.disk, zxid, limit, &mut self.mark) {
+            Ok(cut) => {
+                self.begin_at(cut.last);
+                Ok(cut)
+            }
+            Err(error @ StorageError::CannotTruncate { .. }) => Err(error),
+            Err(error) => Err(self.poison(error)),
+        }
+    }
+
+    /// Gives a snapshot of a state that came from the leader its name, and makes it the whole history:
+    /// every other snapshot and every log goes, and this log goes on behind it. Returns the name.
+    ///
+    /// If the log ends with the snapshot's zxid it is the same history, and nothing goes. A crash
+    /// leaves the old history or the new one, which the next [`load`](crate::load::load) completes.
+    /// What was appended and not synced is forgotten.
+    pub fn adopt(&mut self, snapshot: CompleteSnapshot<D>) -> Result<String, StorageError> {
+        self.check_poison()?;
+        let same = snapshot.zxid() == self.synced && self.batch.is_empty();
+        let adopted = if same { self.publish(snapshot) } else { self.replace_history(snapshot) };
+        adopted.map_err(|error| self.poison(error))
+    }
+
+    fn publish(&mut self, snapshot: CompleteSnapshot<D>) -> Result<String, StorageError> {
+        let name = snapshot.publish()?;
+        self.mark.set(self.synced, self.mark.mark().epoch)?;
+        Ok(name)
+    }
+
+    fn replace_history(&mut self, snapshot: CompleteSnapshot<D>) -> Result<String, StorageError> {
+        let adoption = Adoption::begin(&self.disk, &snapshot)?;
+        let name = snapshot.publish()?;
+        self.mark.set(adoption.zxid, self.mark.mark().epoch)?;
+        adoption.finish(&self.disk)?;
+        self.seams = Seams::default();
+        self.begin_at(adoption.zxid);
+        Ok(name)
+    }
+
+    /// The next record follows `last`, in a new file.
+    fn begin_at(&mut self, last: Zxid) {
+        self.forget_batch();
+        self.file = None;
+        (self.batch_first, self.appended, self.synced) = (last, last, last);
+    }
+
+    fn forget_batch(&mut self) {
+        self.batch.clear();
+        self.parts.clear();
+        self.batch_records = 0;
+    }
+
     fn check_poison(&self) -> Result<(), StorageError> {
         self.poisoned.clone().map_or(Ok(()), Err)
     }
 
-    fn poison(&mut self, error: DiskError) -> StorageError {
-        let error = StorageError::from(error);
+    fn poison(&mut self, error: StorageError) -> StorageError {
         self.poisoned = Some(error.clone());
         error
     }
@@ -233,15 +314,19 @@ impl<D: Disk> TxnLog<D> {
             (open.position, start) = (new_position, end);
         }
         self.file = Some(open);
+        // Before anybody is told.
+        self.mark.advance(self.appended)?;
         Ok(took)
     }
 
-    /// The prepared file under its real name.
+    /// The prepared file under its real name. One sync of the directory makes that name durable and
+    /// what `seams` says of it; without either nothing in the file is acknowledged.
     fn begin_file(&mut self) -> Result<Open<D::File>, DiskError> {
         let open = match self.spare.take() {
             Some(open) => open,
             None => self.make_spare()?,
         };
+        self.seams.begin_file(&self.disk, self.batch_first, self.synced)?;
         self.disk.rename(Place::Logs, SPARE, &names::log(self.batch_first))?;
         self.disk.sync_dir(Place::Logs)?;
         Ok(open)

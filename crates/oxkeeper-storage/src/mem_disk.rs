@@ -35,6 +35,9 @@ struct Inner {
     generation: u64,
     fail_write: Option<u64>,
     fail_sync: Option<u64>,
+    fail_read: Option<u64>,
+    /// Changes left until the power goes; 0: it has gone.
+    fuse: Option<u64>,
     counters: Counters,
 }
 
@@ -207,7 +210,7 @@ impl MemDisk {
     pub fn crash(&mut self, mut choose: impl FnMut(u64) -> u64) {
         let mut inner = self.lock();
         inner.generation += 1;
-        (inner.fail_write, inner.fail_sync) = (None, None);
+        inner.forget_faults();
         let Inner { inodes, snapshots, logs, .. } = &mut *inner;
         for directory in [snapshots, logs] {
             for change in std::mem::take(&mut directory.pending) {
@@ -224,7 +227,7 @@ impl MemDisk {
     pub fn kill(&mut self) {
         let mut inner = self.lock();
         inner.generation += 1;
-        (inner.fail_write, inner.fail_sync) = (None, None);
+        inner.forget_faults();
     }
 
     /// Lets the `nth` write from now (1: the next one) fail with "no space left". The first half of
@@ -238,6 +241,40 @@ impl MemDisk {
     /// be, although reads still show it.
     pub fn fail_sync(&self, nth: u64) {
         self.lock().fail_sync = Some(nth);
+    }
+
+    /// Lets the `nth` read of a file from now (1: the next one) fail with an I/O error, as a bad
+    /// sector does.
+    pub fn fail_read(&self, nth: u64) {
+        self.lock().fail_read = Some(nth);
+    }
+
+    /// Lets the power go before the `nth` change from now (1: the next one): it and all later ones
+    /// fail. [`MemDisk::crash`] decides what is left of those before.
+    pub fn lose_power_at(&self, nth: u64) {
+        self.lock().fuse = Some(nth);
+    }
+
+    /// Whether the power has gone.
+    pub fn has_lost_power(&self) -> bool {
+        self.lock().fuse == Some(0)
+    }
+
+    /// Whether an injected read error is still to come.
+    pub fn read_fault_pending(&self) -> bool {
+        self.lock().fail_read.is_some()
+    }
+
+    /// Turns the bits of `mask` in one byte of a file, durably: what rot does.
+    ///
+    /// # Panics
+    /// If there is no such file or byte.
+    pub fn flip(&self, place: Place, name: &str, offset: usize, mask: u8) {
+        let mut inner = self.lock();
+        let inode = *inner.directory(place).visible.get(name).expect("the file exists");
+        let inode = &mut inner.inodes[inode];
+        inode.visible[offset] ^= mask;
+        inode.durable[offset] ^= mask;
     }
 
     /// How much work was done so far.
@@ -275,6 +312,11 @@ impl MemDisk {
         DiskError::new(op, self.path(place, name), kind.into())
     }
 
+    fn change(&self, op: &'static str, place: Place, name: &str) -> Result<(), DiskError> {
+        let powered = self.lock().has_power();
+        if powered { Ok(()) } else { Err(no_power(op, self.path(place, name))) }
+    }
+
     fn file(&self, place: Place, name: &str, inode: usize) -> MemFile {
         let path = self.path(place, name);
         let generation = self.lock().generation;
@@ -283,12 +325,29 @@ impl MemDisk {
 }
 
 impl Inner {
+    fn forget_faults(&mut self) {
+        (self.fail_write, self.fail_sync, self.fail_read) = (None, None, None);
+        self.fuse = None;
+    }
+
+    /// A change of the disk is about to be made.
+    fn has_power(&mut self) -> bool {
+        if let Some(left) = &mut self.fuse {
+            *left = left.saturating_sub(1);
+        }
+        self.fuse != Some(0)
+    }
+
     fn directory(&mut self, place: Place) -> &mut Directory {
         match place {
             Place::Logs if self.two_directories => &mut self.logs,
             _ => &mut self.snapshots,
         }
     }
+}
+
+fn no_power(op: &'static str, path: String) -> DiskError {
+    DiskError::new(op, path, io::Error::other("the power is lost"))
 }
 
 /// Counts down to an injected fault; true when it strikes.
@@ -339,6 +398,7 @@ impl Disk for MemDisk {
     }
 
     fn create(&self, place: Place, name: &str) -> Result<MemFile, DiskError> {
+        self.change("create", place, name)?;
         let existing = self.lock().directory(place).visible.get(name).copied();
         let inode = match existing {
             Some(inode) => {
@@ -360,6 +420,7 @@ impl Disk for MemDisk {
     }
 
     fn rename(&self, place: Place, from: &str, to: &str) -> Result<(), DiskError> {
+        self.change("rename", place, from)?;
         let mut inner = self.lock();
         let directory = inner.directory(place);
         let Some(&inode) = directory.visible.get(from) else {
@@ -371,6 +432,7 @@ impl Disk for MemDisk {
     }
 
     fn remove(&self, place: Place, name: &str) -> Result<(), DiskError> {
+        self.change("remove", place, name)?;
         let mut inner = self.lock();
         let directory = inner.directory(place);
         let Some(&inode) = directory.visible.get(name) else {
@@ -382,6 +444,7 @@ impl Disk for MemDisk {
     }
 
     fn sync_dir(&self, place: Place) -> Result<(), DiskError> {
+        self.change("sync directory", place, "")?;
         let mut inner = self.lock();
         inner.counters.syncs += 1;
         if strikes(&mut inner.fail_sync) {
@@ -429,7 +492,11 @@ impl DiskFile for MemFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, DiskError> {
-        let inner = self.lock("read")?;
+        let mut inner = self.lock("read")?;
+        if strikes(&mut inner.fail_read) {
+            let error = io::Error::other("injected read error");
+            return Err(DiskError::new("read", self.path.clone(), error));
+        }
         let content = &inner.inodes[self.inode].visible;
         let start = content.len().min(offset as usize);
         let len = buf.len().min(content.len() - start);
@@ -439,6 +506,9 @@ impl DiskFile for MemFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         let mut inner = self.lock("write")?;
+        if !inner.has_power() {
+            return Err(no_power("write", self.path.clone()));
+        }
         inner.counters.writes += 1;
         inner.counters.bytes += bytes.len() as u64;
         let full = strikes(&mut inner.fail_write);
@@ -455,6 +525,9 @@ impl DiskFile for MemFile {
 
     fn set_len(&self, len: u64) -> Result<(), DiskError> {
         let mut inner = self.lock("set the length of")?;
+        if !inner.has_power() {
+            return Err(no_power("set the length of", self.path.clone()));
+        }
         let inode = &mut inner.inodes[self.inode];
         inode.visible.resize(len as usize, 0);
         inode.pending.push(Change::SetLen(len as usize));
@@ -463,6 +536,9 @@ impl DiskFile for MemFile {
 
     fn sync(&self) -> Result<Duration, DiskError> {
         let mut inner = self.lock("sync")?;
+        if !inner.has_power() {
+            return Err(no_power("sync", self.path.clone()));
+        }
         inner.counters.syncs += 1;
         let failed = strikes(&mut inner.fail_sync);
         let mut seed = inner.counters.bytes ^ inner.counters.syncs;

@@ -6,6 +6,10 @@ use crate::container::Compression;
 
 /// Beginning of the names of unfinished files. No reader, ours or Apache's, looks at them.
 pub const TEMPORARY: &str = "tmp-";
+/// Beginning of the name of an unfinished snapshot of a state that came from the leader.
+pub const TEMPORARY_ADOPTED: &str = "tmp-adopted-";
+/// Beginning of the names of bytes that were cut from a damaged log. No reader looks at them.
+pub const DAMAGED: &str = "damaged.";
 
 /// Name of the log whose first record is `first`.
 pub fn log(first: Zxid) -> String {
@@ -15,6 +19,11 @@ pub fn log(first: Zxid) -> String {
 /// Name of the snapshot of the state after `zxid`.
 pub fn snapshot(zxid: Zxid, compression: Compression) -> String {
     format!("snapshot.{:x}{}", zxid.0, compression.extension())
+}
+
+/// Name of what stood in `log` from `offset` on, behind a hole.
+pub fn damaged(log: &str, offset: u64) -> String {
+    format!("{DAMAGED}{log}.{offset}")
 }
 
 /// The zxid in a log's name, or `None` if the name is not a log's.
@@ -58,5 +67,6 @@ mod tests {
         }
         assert_eq!(log_zxid("log.ffffffffffffffffff"), None);
         assert_eq!(snapshot_zxid("tmp-snapshot.1"), None);
+        assert_eq!(log_zxid(&damaged("log.1", 16)), None);
     }
 }

@@ -19,6 +19,10 @@ pub struct Purged {
 
 /// Keeps the newest `retain` valid snapshots (at least 3) and all that is needed to start from the
 /// oldest of them; removes the rest. Removes nothing if there is no valid snapshot.
+///
+/// Takes no lock. In a running server it belongs into the queue of the thread that owns the log, so that
+/// neither a cut nor an adoption is under way. What [`seams`](crate::seams) says of the logs that go is
+/// dropped when the next log begins.
 pub fn purge<D: Disk>(disk: &D, retain: usize) -> Result<Purged, StorageError> {
     let mut purged = Purged::default();
     let snapshots = snapshot_files(disk)?;

@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SnapshotSink};
-use oxkeeper_proto::{Decode, Reader, Zxid};
+use oxkeeper_proto::snapshot::{BodyDecoder, Item, NodeRecord, SnapshotSink};
+use oxkeeper_proto::{Acl, Decode, DecodeError, Reader, Zxid};
 use simd_adler32::Adler32;
 
 use crate::container::{Compression, GZIP_MAGIC, SNAPPY_MAGIC, Unpacker};
-use crate::disk::{Disk, DiskFile, Place, read_small};
+use crate::disk::{Disk, DiskError, DiskFile, Place, read_small};
 use crate::error::{SnapshotProblem, StorageError};
 use crate::names;
 use crate::snapshot_writer::HEADER;
@@ -22,6 +22,10 @@ const LONG: usize = 8;
 const DIGEST: usize = 20;
 /// Longest tail after the first seal that is looked at: sections of old digest versions vary.
 const TAIL_LIMIT: usize = 256;
+
+/// Longest string or buffer that is believed when a snapshot is only checked: a window as long is
+/// held in memory.
+const WHOLE_LIMIT: usize = 256 << 20;
 
 pub use oxkeeper_proto::snapshot::SnapshotDigest;
 
@@ -73,13 +77,66 @@ pub fn read_snapshot<D: Disk>(
     sink: &mut impl SnapshotSink,
     max_len: usize,
 ) -> Result<SnapshotInfo, StorageError> {
-    let source = FileSource { file: disk.open(Place::Snapshots, name)?, offset: 0 };
-    let path = disk.path(Place::Snapshots, name);
-    let source = Unpacker::new(Compression::of_name(name), source);
-    let mut info = read_stream(source, &path, sink, max_len)?;
+    let mut info = match read_file(disk, name, sink, max_len) {
+        Err(error) => return Err(too_long_or(error, disk, name, max_len)?),
+        Ok(info) => info,
+    };
     info.name = name.to_owned();
     info.zxid = names::snapshot_zxid(name).unwrap_or_default();
     Ok(info)
+}
+
+fn read_file<D: Disk>(
+    disk: &D,
+    name: &str,
+    sink: &mut impl SnapshotSink,
+    max_len: usize,
+) -> Result<SnapshotInfo, StorageError> {
+    let source = FileSource { file: disk.open(Place::Snapshots, name)?, offset: 0 };
+    let path = disk.path(Place::Snapshots, name);
+    read_stream(Unpacker::new(Compression::of_name(name), source), &path, sink, max_len)
+}
+
+/// A length above the limit in a file that is otherwise whole is no damage: the file was written
+/// under a greater limit.
+fn too_long_or<D: Disk>(
+    error: StorageError,
+    disk: &D,
+    name: &str,
+    limit: usize,
+) -> Result<StorageError, StorageError> {
+    let StorageError::Snapshot {
+        file,
+        offset,
+        problem: SnapshotProblem::Body(DecodeError::BadLength { len, .. }),
+    } = &error
+    else {
+        return Ok(error);
+    };
+    let Some(len) = usize::try_from(*len).ok().filter(|len| limit < *len && *len <= WHOLE_LIMIT)
+    else {
+        return Ok(error);
+    };
+    match read_file(disk, name, &mut Nowhere, WHOLE_LIMIT) {
+        Ok(_) => {
+            let (file, offset) = (file.clone(), *offset);
+            let problem = SnapshotProblem::TooLong { len, limit };
+            Ok(StorageError::Snapshot { file, offset, problem })
+        }
+        Err(error @ StorageError::Disk(_)) => Err(error),
+        Err(_) => Ok(error),
+    }
+}
+
+/// Takes a snapshot that is only checked.
+struct Nowhere;
+
+impl SnapshotSink for Nowhere {
+    fn session(&mut self, _: i64, _: i32) {}
+    fn acl(&mut self, _: i64, _: Vec<Acl>) {}
+    fn node(&mut self, _: NodeRecord<'_>) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Reads an uncompressed snapshot stream with all its seals, as [`read_snapshot`] does; `label`
@@ -155,11 +212,18 @@ impl<R: Read> Stream<'_, R> {
             Ok(0) => self.ended = true,
             Ok(len) => self.end += len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(self.problem(SnapshotProblem::Compressed(error.to_string())));
-            }
+            Err(error) => return Err(self.read_error(error)),
         }
         Ok(!self.ended)
+    }
+
+    /// The disk's own error comes through the unpackers as it is; what else they say is about the
+    /// bytes.
+    fn read_error(&self, error: io::Error) -> StorageError {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<DiskError>()) {
+            Some(error) => StorageError::Disk(error.clone()),
+            None => self.problem(SnapshotProblem::Compressed(error.to_string())),
+        }
     }
 
     /// Makes `len` bytes available, fewer only at the end of the stream.

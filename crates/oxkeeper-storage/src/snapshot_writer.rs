@@ -46,8 +46,27 @@ impl<D: Disk> SnapshotWriter<D> {
     /// Starts a snapshot of the state after `zxid`: the last zxid applied when the caller *begins*
     /// to serialize.
     pub fn create(disk: D, zxid: Zxid, compression: Compression) -> Result<Self, StorageError> {
+        Self::create_as(names::TEMPORARY, disk, zxid, compression)
+    }
+
+    /// As [`SnapshotWriter::create`], for a state that came from the leader and will be
+    /// [adopted](crate::TxnLog::adopt). May run beside a periodic snapshot of the same zxid.
+    pub fn create_adopted(
+        disk: D,
+        zxid: Zxid,
+        compression: Compression,
+    ) -> Result<Self, StorageError> {
+        Self::create_as(names::TEMPORARY_ADOPTED, disk, zxid, compression)
+    }
+
+    fn create_as(
+        prefix: &str,
+        disk: D,
+        zxid: Zxid,
+        compression: Compression,
+    ) -> Result<Self, StorageError> {
         assert!(Zxid::ZERO <= zxid, "a state that never was synced has no snapshot");
-        let temporary = format!("{}{}", names::TEMPORARY, names::snapshot(zxid, compression));
+        let temporary = format!("{prefix}{}", names::snapshot(zxid, compression));
         let file =
             disk.create(Place::Snapshots, &temporary).map_err(StorageError::SnapshotWrite)?;
         let mut writer = SnapshotWriter {
@@ -134,6 +153,23 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 }
 
+/// Length and last bytes of a snapshot file. The last bytes hold a checksum of all others, in every
+/// container: what differs in them is another snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp(String);
+
+impl Stamp {
+    pub fn of<F: DiskFile>(file: &F) -> Result<Stamp, DiskError> {
+        let (len, mut end) = (file.len()?, [0; 24]);
+        let read = file.read_at(&mut end, len.saturating_sub(24))?;
+        Ok(Stamp(format!("{len} {:08x}", crc32fast::hash(&end[..read]))))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A durable snapshot without its name: no start would look at it yet. Dropped, it leaves nothing.
 pub struct CompleteSnapshot<D: Disk>(SnapshotWriter<D>);
 
@@ -152,6 +188,16 @@ impl<D: Disk> CompleteSnapshot<D> {
     /// The zxid in its name.
     pub fn zxid(&self) -> Zxid {
         self.0.zxid
+    }
+
+    /// The name it will have.
+    pub(crate) fn name(&self) -> String {
+        names::snapshot(self.0.zxid, self.0.compression)
+    }
+
+    /// What tells this file from another one of its name.
+    pub(crate) fn stamp(&self) -> Result<Stamp, DiskError> {
+        self.0.file.as_ref().map_or_else(|| Ok(Stamp::default()), Stamp::of)
     }
 }
 

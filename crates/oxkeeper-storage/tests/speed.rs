@@ -38,7 +38,7 @@ fn disk() -> (tempfile::TempDir, RealDisk) {
 
 fn appends(name: &str, batch: usize, prepared: bool) {
     let (_dir, disk) = disk();
-    let mut log = TxnLog::new(disk, LogOptions::default(), Zxid::ZERO);
+    let mut log = TxnLog::open(disk, LogOptions::default(), Zxid::ZERO).unwrap();
     let (mut zxid, mut times) = (Zxid::ZERO, Vec::new());
     let rounds = if batch == 1 { 8000 } else { 1500 };
     for _ in 0..rounds {
@@ -147,7 +147,7 @@ fn snapshot() {
 #[ignore = "measures"]
 fn replay() {
     let (_dir, disk) = disk();
-    let mut log = TxnLog::new(disk.clone(), LogOptions::default(), Zxid::ZERO);
+    let mut log = TxnLog::open(disk.clone(), LogOptions::default(), Zxid::ZERO).unwrap();
     for zxid in (1..=500_000).map(Zxid) {
         log.append(zxid, &payload(zxid, 180, 7)).unwrap();
     }

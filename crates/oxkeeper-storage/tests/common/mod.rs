@@ -4,9 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use oxkeeper_proto::Zxid;
-use oxkeeper_proto::txn::{Payload, Txn, TxnHeader};
+use oxkeeper_proto::txn::{
+    CreateMode, CreateTxn, DIGEST_VERSION, Payload, Txn, TxnDigest, TxnHeader,
+};
+use oxkeeper_proto::{Acl, OpCode};
 use oxkeeper_state::{Options, State, StateDatabase};
-use oxkeeper_storage::{LoadOptions, Loaded, MemDisk, Place, StorageError, load};
+use oxkeeper_storage::log_file::{HEADER, put_record};
+use oxkeeper_storage::{
+    CompleteSnapshot, Disk, LoadOptions, Loaded, LogOptions, MemDisk, Place, StorageError, TxnLog,
+    load, names,
+};
 use serde_json::Value;
 
 pub fn vectors() -> PathBuf {
@@ -64,6 +71,8 @@ pub fn load_with(
         needs_snapshot: loaded.needs_snapshot,
         recent: loaded.recent,
         replayed: loaded.replayed,
+        contiguous_from: loaded.contiguous_from,
+        lost_tail: loaded.lost_tail,
         warnings: loaded.warnings,
     };
     Ok((loaded.database.into_state(), rest))
@@ -85,6 +94,16 @@ pub fn payload(zxid: Zxid, len: usize, fill: u8) -> Vec<u8> {
 
 /// A snapshot of nothing but the nodes that every tree has.
 pub fn put_snapshot(disk: &MemDisk, zxid: Zxid) {
+    snapshot(disk, zxid).publish().unwrap();
+}
+
+/// The same, not yet named.
+pub fn snapshot(disk: &MemDisk, zxid: Zxid) -> CompleteSnapshot<MemDisk> {
+    try_snapshot(disk, zxid).unwrap()
+}
+
+/// The same, on a disk that may fail.
+pub fn try_snapshot(disk: &MemDisk, zxid: Zxid) -> Result<CompleteSnapshot<MemDisk>, StorageError> {
     use oxkeeper_proto::snapshot::{StatPersisted, put_node, put_nodes_end, put_tables};
     let mut body = Vec::new();
     put_tables(&mut body, [].into_iter(), [].into_iter());
@@ -92,12 +111,74 @@ pub fn put_snapshot(disk: &MemDisk, zxid: Zxid) {
         put_node(&mut body, path, Some(b""), -1, &StatPersisted::default());
     }
     put_nodes_end(&mut body);
-    let mut writer = oxkeeper_storage::SnapshotWriter::create(
+    let mut writer = oxkeeper_storage::SnapshotWriter::create_adopted(
         disk.clone(),
         zxid,
         oxkeeper_storage::Compression::None,
-    )
-    .unwrap();
-    writer.write(&body).unwrap();
-    writer.finish(&Default::default()).unwrap();
+    )?;
+    writer.write(&body)?;
+    writer.complete(&Default::default())
+}
+
+/// A log that goes on behind `last`.
+pub fn open_log(disk: &MemDisk, last: Zxid) -> TxnLog<MemDisk> {
+    TxnLog::open(disk.clone(), LogOptions::default(), last).unwrap()
+}
+
+/// Logs these records of sixty bytes behind `last`.
+pub fn append(disk: &MemDisk, last: Zxid, zxids: impl IntoIterator<Item = Zxid>) -> Zxid {
+    let mut log = open_log(disk, last);
+    for zxid in zxids {
+        log.append(zxid, &payload(zxid, 60, 9)).unwrap();
+    }
+    log.sync().unwrap().zxid
+}
+
+/// Deterministic numbers for [`MemDisk::crash`].
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// A transaction that changes the tree of `state`, with the digest that its leader would put into it.
+pub fn digested(state: &mut State, zxid: Zxid, path: &str) -> Vec<u8> {
+    let header = TxnHeader { client_id: 7, cxid: 1, zxid: zxid.0, time_ms: 1, kind: 1 };
+    let create = CreateTxn {
+        op: OpCode::Create,
+        path: path.into(),
+        data: Some(b"x"),
+        acl: Acl::open_unsafe(),
+        mode: CreateMode::Persistent,
+        parent_cversion: -1,
+    };
+    let mut payload = Payload { header, txn: Txn::Create(create), digest: None };
+    state.apply(&payload, &mut (), false);
+    payload.digest = Some(TxnDigest { version: DIGEST_VERSION, tree: state.digest() as i64 });
+    let mut bytes = Vec::new();
+    payload.encode(&mut bytes);
+    bytes
+}
+
+/// A log as Apache writes it: nothing is noted of it anywhere.
+pub fn put_log(disk: &MemDisk, first: Zxid, payloads: &[Vec<u8>]) {
+    let mut bytes = HEADER.to_vec();
+    for payload in payloads {
+        put_record(&mut bytes, payload);
+    }
+    disk.put(Place::Logs, &names::log(first), &bytes);
+}
+
+/// The logs and snapshots there.
+pub fn data_files(disk: &MemDisk) -> Vec<String> {
+    let mut names = disk.list(Place::Snapshots).unwrap();
+    names.extend(disk.list(Place::Logs).unwrap());
+    names.retain(|name| name.starts_with("log.") || name.starts_with("snapshot."));
+    names.sort();
+    names.dedup();
+    names
 }
