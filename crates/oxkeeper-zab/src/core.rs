@@ -1,9 +1,31 @@
 //! What all roles of a server share: durable facts, watermarks, the newest proposals.
 
-use oxkeeper_proto::{Epoch, Zxid};
+use std::collections::BTreeMap;
+
+use oxkeeper_proto::quorum::{NO_VOTE, Notification, ServerState};
+use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::history::CommittedLog;
-use crate::{Config, History, Output, Proposal};
+use crate::{Config, History, Input, LinkId, Output, Proposal};
+
+/// What the disk has answered, once the core has noted it.
+#[derive(Debug)]
+pub enum DiskAnswer {
+    /// The log is durable up to `Core::flushed`.
+    Flushed,
+    /// acceptedEpoch is durable.
+    AcceptedEpoch(Epoch),
+    /// currentEpoch is durable.
+    CurrentEpoch(Epoch),
+    /// The snapshot of the adopted tree is durable.
+    Snapshot,
+    /// The tree was loaded anew.
+    Reloaded,
+    /// The log could not be cut.
+    CannotCut,
+    /// What the log has for a learner.
+    LogRead { link: LinkId, proposals: Option<Vec<Proposal>> },
+}
 
 /// Facts that outlive a role. `flushed <= appended`; `applied` is the tree's last zxid.
 #[derive(Debug)]
@@ -16,6 +38,12 @@ pub struct Core {
     pub current: Epoch,
     /// Highest epoch that a learner has reported to this server as a leader that was too old for it.
     pub seen_epoch: Epoch,
+    /// The history of each member as it last told it: (currentEpoch, last zxid).
+    histories: BTreeMap<ServerId, (i64, Zxid)>,
+    /// How often this server was the one, or met one, whose history is newer than a leader's epoch.
+    pub refused_newer: u64,
+    /// What has been said of it already, so that it is said once: (server, epoch of the leader).
+    said_newer: Option<(ServerId, Epoch)>,
     /// zxid of the last transaction given to `Apply` (or `epoch << 32` of a leader that serves, or the
     /// zxid of an adopted snapshot).
     pub applied: Zxid,
@@ -43,6 +71,9 @@ impl Core {
             accepted,
             current,
             seen_epoch: 0,
+            histories: BTreeMap::new(),
+            refused_newer: 0,
+            said_newer: None,
             applied: Zxid::ZERO,
             appended: Zxid::ZERO,
             flushed: Zxid::ZERO,
@@ -62,6 +93,27 @@ impl Core {
         self.flushed = history.last_zxid;
         self.log = CommittedLog::new(self.config.commit_log_count, history.recent);
         self.adopted_unsaved = false;
+    }
+
+    /// Remembers what a member tells of its own history: a LOOKING server's vote for itself, or for
+    /// nobody if it has no vote. (Apache's observers do not tell.)
+    pub fn note_history(&mut self, from: ServerId, n: &Notification) {
+        let tells = n.state == ServerState::Looking as i32
+            && (n.leader == from || n.leader == NO_VOTE && n.zxid.0 != NO_VOTE);
+        if tells && self.config.ensemble.servers.contains_key(&from) {
+            self.histories.insert(from, (n.peer_epoch, n.zxid));
+        }
+    }
+
+    /// What `server` last told of its history. Serves once: by the next time it must have told anew.
+    pub fn take_history(&mut self, server: ServerId) -> Option<(i64, Zxid)> {
+        self.histories.remove(&server)
+    }
+
+    /// Counts a history that is newer than the epoch of a leader; true if the operator must hear of it.
+    pub fn refuse_newer(&mut self, server: ServerId, epoch: Epoch) -> bool {
+        self.refused_newer += 1;
+        self.said_newer.replace((server, epoch)) != Some((server, epoch))
     }
 
     /// Appends to the own log.
@@ -110,10 +162,41 @@ impl Core {
         out.push(request);
     }
 
-    /// An answer of the disk arrived.
-    pub fn disk_answered(&mut self) {
-        assert!(self.disk_pending > 0, "the disk answers only what it was asked");
-        self.disk_pending -= 1;
+    /// The disk has carried out something: notes what is durable now.
+    pub fn on_disk(&mut self, input: Input) -> DiskAnswer {
+        if !matches!(input, Input::Flushed(_) | Input::LogRead { .. }) {
+            assert!(self.disk_pending > 0, "the disk answers only what it was asked");
+            self.disk_pending -= 1;
+        }
+        match input {
+            Input::Flushed(zxid) => {
+                self.flushed = self.flushed.max(zxid);
+                DiskAnswer::Flushed
+            }
+            Input::AcceptedEpochSaved(epoch) => {
+                self.accepted = self.accepted.max(epoch);
+                DiskAnswer::AcceptedEpoch(epoch)
+            }
+            Input::CurrentEpochSaved(epoch) => {
+                self.current = self.current.max(epoch);
+                DiskAnswer::CurrentEpoch(epoch)
+            }
+            Input::SnapshotSaved => {
+                self.adopted_unsaved = false;
+                self.needs_snapshot = false;
+                DiskAnswer::Snapshot
+            }
+            Input::Reloaded(history) => {
+                self.reloaded(history);
+                DiskAnswer::Reloaded
+            }
+            Input::TruncateFailed => {
+                self.needs_snapshot = true;
+                DiskAnswer::CannotCut
+            }
+            Input::LogRead { link, proposals } => DiskAnswer::LogRead { link, proposals },
+            _ => unreachable!("only the disk's answers come here"),
+        }
     }
 
     /// Is every disk request answered and every append durable?

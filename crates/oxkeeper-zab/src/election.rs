@@ -132,13 +132,12 @@ impl Election {
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
         self.clock += 1;
-        let voter = self.ensemble.is_voter(self.me);
-        let observer = self.ensemble.servers.contains_key(&self.me) && !voter;
+        // Who has no vote still tells its history: a leader asks for it before it makes way.
         self.initial = Vote {
-            leader: if voter { self.me } else { NO_VOTE },
-            zxid: if observer { Zxid(NO_VOTE) } else { zxid },
+            leader: if self.ensemble.is_voter(self.me) { self.me } else { NO_VOTE },
+            zxid,
             round: self.clock,
-            peer_epoch: if observer { NO_VOTE } else { i64::from(current) },
+            peer_epoch: i64::from(current),
         };
         self.proposal = self.initial;
         self.received.clear();

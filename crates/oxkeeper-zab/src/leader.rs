@@ -10,8 +10,8 @@ use bytes::Bytes;
 use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, Request};
 use oxkeeper_proto::{Decode, Epoch, OpCode, Reader, ServerId, Zxid};
 
-use crate::core::Core;
-use crate::error::Misbehaved;
+use crate::core::{Core, DiskAnswer};
+use crate::error::{CloseReason, Fault, Lost, Misbehaved};
 use crate::history::Choice;
 use crate::{LinkId, Output, Proposal};
 use link::{Link, Stage};
@@ -34,6 +34,19 @@ enum Wait {
     NewLeaderAcks,
     /// Serving.
     Broadcast,
+}
+
+impl Wait {
+    fn name(self) -> &'static str {
+        match self {
+            Wait::Epoch => "waiting for accepted epochs",
+            Wait::SavingAccepted => "writing acceptedEpoch",
+            Wait::EpochAcks => "waiting for a quorum of ACKEPOCH",
+            Wait::SavingCurrent => "writing currentEpoch",
+            Wait::NewLeaderAcks => "waiting for a quorum of NEWLEADER acks",
+            Wait::Broadcast => "serving",
+        }
+    }
 }
 
 /// Who waits for a sync.
@@ -74,16 +87,10 @@ pub struct Leader {
     syncs: VecDeque<(Zxid, SyncFor)>,
     /// When the current wait has lasted too long.
     stage_deadline_ms: u64,
-    /// A learner has shown that this epoch is too old.
-    outdated: Option<Lost>,
     next_ping_ms: u64,
     /// How learners were synchronized.
     pub sync_counts: SyncCounts,
 }
-
-/// The role cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost(pub String);
 
 impl Leader {
     /// Starts to lead: opens the quorum port and reports its own epoch.
@@ -103,11 +110,10 @@ impl Leader {
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
-            outdated: None,
             next_ping_ms: now_ms + core.config.tick_ms / 2,
             sync_counts: SyncCounts::default(),
         };
-        leader.check_epoch(core, now_ms, out);
+        leader.check_epoch(core, out);
         leader
     }
 
@@ -167,7 +173,7 @@ impl Leader {
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
         if !self.serving() && self.stage_deadline_ms <= now_ms {
-            return Err(Lost(format!("no quorum within initLimit while {:?}", self.stage)));
+            return Err(Lost::NoQuorumInTime { waiting: self.stage.name() });
         }
         let late: Vec<_> = self
             .links
@@ -175,7 +181,7 @@ impl Leader {
             .filter_map(|(id, link)| Some((*id, link.check_deadline(now_ms).err()?)))
             .collect();
         for (id, error) in late {
-            self.close(id, &error.to_string(), out);
+            self.misbehaved(id, error, out);
         }
         if self.next_ping_ms <= now_ms {
             self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
@@ -198,11 +204,7 @@ impl Leader {
         let alive = |id: ServerId| {
             id == me || self.links.values().any(|link| link.server == Some(id) && link.has_sender())
         };
-        if core.config.ensemble.is_quorum(alive) {
-            Ok(())
-        } else {
-            Err(Lost("no quorum of voters is connected".to_owned()))
-        }
+        if core.config.ensemble.is_quorum(alive) { Ok(()) } else { Err(Lost::NoQuorum) }
     }
 
     // ---- links
@@ -220,10 +222,13 @@ impl Leader {
         self.check_quorum(core)
     }
 
-    fn close(&mut self, link: LinkId, reason: &str, out: &mut Vec<Output>) {
-        if let Some(closed) = self.links.remove(&link) {
-            let server = closed.server.map_or("unknown".to_owned(), |id| id.to_string());
-            let reason = format!("learner {server}: {reason}");
+    fn misbehaved(&mut self, id: LinkId, error: Misbehaved, out: &mut Vec<Output>) {
+        let server = self.links.get(&id).and_then(|link| link.server);
+        self.close(id, CloseReason::Misbehaved { server, error }, out);
+    }
+
+    fn close(&mut self, link: LinkId, reason: CloseReason, out: &mut Vec<Output>) {
+        if self.links.remove(&link).is_some() {
             out.push(Output::CloseLearner { link, reason });
             self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
         }
@@ -238,10 +243,12 @@ impl Leader {
         packet: Packet,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        if let Err(error) = self.packet(core, now_ms, id, packet, out) {
-            self.close(id, &error.to_string(), out);
+        match self.packet(core, now_ms, id, packet, out) {
+            Ok(()) => {}
+            Err(Fault::Link(error)) => self.misbehaved(id, error, out),
+            Err(Fault::Role(lost)) => return Err(lost),
         }
-        self.outdated.take().map_or_else(|| self.check_quorum(core), Err)
+        self.check_quorum(core)
     }
 
     fn packet(
@@ -251,15 +258,15 @@ impl Leader {
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
+    ) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         link.heard(now_ms);
         match (link.stage, packet.known_kind()) {
             (Stage::New, Some(PacketKind::FollowerInfo | PacketKind::ObserverInfo)) => {
-                self.on_info(core, now_ms, id, &packet, out)
+                return self.on_info(core, id, &packet, out);
             }
             (Stage::LeaderInfoSent, Some(PacketKind::AckEpoch)) => {
-                self.on_ack_epoch(core, now_ms, id, &packet, out)
+                self.on_ack_epoch(core, id, &packet, out)
             }
             (Stage::NewLeaderSent, Some(PacketKind::Ack)) => {
                 self.on_new_leader_ack(core, id, packet.zxid, out)
@@ -287,6 +294,7 @@ impl Leader {
                 got: kind.map_or(format!("packet type {}", packet.kind), |k| format!("{k:?}")),
             }),
         }
+        .map_err(Fault::Link)
     }
 
     // ---- discovery
@@ -294,68 +302,116 @@ impl Leader {
     fn on_info(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         id: LinkId,
         packet: &Packet,
         out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        let data = packet.data.as_deref().unwrap_or_default();
-        let info = LearnerInfo::from_bytes(data)
-            .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
-        if info.server == core.config.me || MAX_EPOCH < packet.zxid.epoch() {
-            let got =
-                format!("server {} with accepted epoch {:#x}", info.server, packet.zxid.epoch());
-            return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
-        }
-        let ours = core.config.ensemble.version;
-        if ours < info.config_version {
-            let (server, theirs) = (info.server, info.config_version);
-            return Err(Misbehaved::NewerConfig { server, theirs, ours });
-        }
+    ) -> Result<(), Fault> {
+        let info = Self::learner_info(core, packet)?;
+        let (server, promised) = (info.server, packet.zxid.epoch());
         // A server that connects again has lost its old link, noticed here or not.
-        let stale: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(other, link)| **other != id && link.server == Some(info.server))
-            .map(|(other, _)| *other)
-            .collect();
+        let same = |(_, link): &(&LinkId, &Link)| link.server == Some(server);
+        let stale: Vec<_> = self.links.iter().filter(same).map(|(other, _)| *other).collect();
         for other in stale {
-            self.close(other, "connected again", out);
+            self.close(other, CloseReason::ConnectedAgain(server), out);
         }
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        link.server = Some(info.server);
+        link.server = Some(server);
         link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
+        link.promised = promised;
         link.stage = Stage::WaitingForEpoch;
         if self.stage == Wait::Epoch {
-            self.epoch = self.epoch.max(packet.zxid.epoch() + 1);
-            if core.config.ensemble.is_voter(info.server) {
-                self.reported.insert(info.server);
+            self.epoch = self.epoch.max(promised + 1);
+            if core.config.ensemble.is_voter(server) {
+                self.reported.insert(server);
             }
-            self.check_epoch(core, now_ms, out);
-        } else if self.epoch < packet.zxid.epoch()
-            && core.config.ensemble.servers.contains_key(&info.server)
-        {
-            // It has promised to follow nobody older, and would be turned away for ever. An election
-            // helps, if its outcome is a newer epoch.
-            core.seen_epoch = core.seen_epoch.max(packet.zxid.epoch());
-            let (server, theirs, ours) = (info.server, packet.zxid.epoch(), self.epoch);
-            let reason = format!("server {server} has accepted epoch {theirs}, this is {ours}");
-            self.outdated = Some(Lost(reason));
-        } else {
-            self.send_leader_info(out);
+            self.check_epoch(core, out);
+            return Ok(());
         }
+        if self.epoch < promised {
+            self.on_newer_promise(core, server, promised)?;
+        }
+        self.send_leader_info(out);
         Ok(())
     }
 
-    fn check_epoch(&mut self, core: &mut Core, _now_ms: u64, out: &mut Vec<Output>) {
+    fn learner_info(core: &Core, packet: &Packet) -> Result<LearnerInfo, Misbehaved> {
+        let data = packet.data.as_deref().unwrap_or_default();
+        let info = LearnerInfo::from_bytes(data)
+            .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
+        let (server, promised) = (info.server, packet.zxid.epoch());
+        if server == core.config.me || MAX_EPOCH < promised {
+            let got = format!("server {server} with accepted epoch {promised:#x}");
+            return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
+        }
+        let (theirs, ours) = (info.config_version, core.config.ensemble.version);
+        if ours < theirs {
+            return Err(Misbehaved::NewerConfig { server, theirs, ours });
+        }
+        Ok(info)
+    }
+
+    /// A learner has promised to follow nobody as old as this leader, and would be turned away until
+    /// the next election. An election at once helps, if its outcome is a newer epoch; but only if the
+    /// learner's history is not newer, too: it would win, and what this leader's quorum has committed
+    /// would be lost. That happens where a quorum has lost its disks. Without a sign of its history
+    /// nothing is risked: the learner returns, and has voted again.
+    fn on_newer_promise(
+        &mut self,
+        core: &mut Core,
+        server: ServerId,
+        promised: Epoch,
+    ) -> Result<(), Lost> {
+        let established = matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        let (epoch, last) = if established { (self.epoch, self.proposed) } else { self.summary };
+        match core.take_history(server) {
+            Some(theirs) if theirs <= (i64::from(epoch), last) => {
+                core.seen_epoch = core.seen_epoch.max(promised);
+                Err(Lost::PromisedNewer { server, theirs: promised, ours: self.epoch })
+            }
+            Some((current, zxid)) => {
+                if core.refuse_newer(server, self.epoch) {
+                    tracing::error!(
+                        "server {server} is refused: its history (epoch {current:#x}, last zxid \
+                         {zxid}) is newer than that of this leader (epoch {epoch:#x}, last zxid \
+                         {last}). Have other members lost their data? The ensemble goes on without \
+                         server {server}; keep its data directory until you know"
+                    );
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
             self.stage = Wait::SavingAccepted;
             core.disk(Output::SaveAcceptedEpoch(self.epoch), out);
         }
     }
 
+    /// The disk has carried out something.
+    pub fn on_disk(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        answer: DiskAnswer,
+        out: &mut Vec<Output>,
+    ) {
+        match answer {
+            DiskAnswer::Flushed => self.on_flushed(core, out),
+            DiskAnswer::AcceptedEpoch(_) => self.on_accepted_saved(core, now_ms, out),
+            DiskAnswer::CurrentEpoch(_) => self.on_current_saved(core, now_ms, out),
+            DiskAnswer::LogRead { link, proposals } => {
+                self.on_log_read(core, link, proposals, out);
+            }
+            // Asked for in an earlier role.
+            DiskAnswer::Snapshot | DiskAnswer::Reloaded | DiskAnswer::CannotCut => {}
+        }
+    }
+
     /// acceptedEpoch is durable: announce the epoch.
-    pub fn on_accepted_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_accepted_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
         if self.stage != Wait::SavingAccepted {
             return;
         }
@@ -387,7 +443,6 @@ impl Leader {
     fn on_ack_epoch(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         id: LinkId,
         packet: &Packet,
         out: &mut Vec<Output>,
@@ -398,6 +453,9 @@ impl Leader {
             .map_err(|error| Misbehaved::Malformed { packet: "ACKEPOCH", error })?;
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         let server = link.server.unwrap_or_default();
+        if self.epoch < link.promised {
+            return Err(Misbehaved::BrokenPromise { promised: link.promised, got: self.epoch });
+        }
         link.last_zxid = packet.zxid;
         link.stage = Stage::WaitingForSync;
         // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
@@ -416,7 +474,6 @@ impl Leader {
             Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
             _ => {}
         }
-        let _ = now_ms;
         Ok(())
     }
 
@@ -428,7 +485,7 @@ impl Leader {
     }
 
     /// currentEpoch is durable: synchronize the learners that wait for it.
-    pub fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
         if self.stage != Wait::SavingCurrent {
             return;
         }
@@ -450,7 +507,7 @@ impl Leader {
     // ---- synchronization
 
     /// The log answered.
-    pub fn on_log_read(
+    fn on_log_read(
         &mut self,
         core: &mut Core,
         id: LinkId,
@@ -607,7 +664,7 @@ impl Leader {
     }
 
     /// The own log has grown.
-    pub fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+    fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         let me = core.config.me;
         if self.serving() && core.config.ensemble.is_voter(me) {
             let flushed = core.flushed.min(self.proposed);

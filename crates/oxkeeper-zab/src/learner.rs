@@ -12,11 +12,11 @@ use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, 
 use oxkeeper_proto::txn::TxnHeader;
 use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
 
-use crate::core::Core;
-use crate::error::Misbehaved;
+use crate::core::{Core, DiskAnswer};
+use crate::error::{Lost, Misbehaved};
 use crate::history::follows;
 use crate::leader::MAX_EPOCH;
-use crate::{Output, Proposal};
+use crate::{Input, Output, Proposal};
 
 /// How a learner was brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,20 +137,69 @@ impl Learner {
     }
 
     /// A sign of life.
-    pub fn heard(&mut self, now_ms: u64) {
+    fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
     }
 
     /// Is the deadline over?
-    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
+    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Lost> {
         if self.deadline_ms() <= now_ms {
-            return Err(Misbehaved::Silent(self.limit_ms));
+            return Err(self.lost(Misbehaved::Silent(self.limit_ms)));
+        }
+        Ok(())
+    }
+
+    fn lost(&self, error: Misbehaved) -> Lost {
+        Lost::Leader { leader: self.leader, error }
+    }
+
+    /// Something happened on the connection to the leader.
+    pub fn on_leader(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        input: Input,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        match input {
+            Input::LeaderConnected => self.on_connected(core, now_ms, out),
+            Input::LeaderClosed => return Err(Lost::LeaderClosed(self.leader)),
+            Input::FromLeader(packet) => {
+                return self.on_packet(core, now_ms, packet, out).map_err(|e| self.lost(e));
+            }
+            Input::SnapshotProgress => self.heard(now_ms),
+            Input::SnapshotReceived => self.on_snapshot_received(core, now_ms, out),
+            // Left over from a role that has ended.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The disk has carried out something.
+    pub fn on_disk(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        answer: DiskAnswer,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        match answer {
+            DiskAnswer::Flushed => self.on_flushed(core, out),
+            DiskAnswer::AcceptedEpoch(epoch) => self.on_accepted_saved(core, epoch, out),
+            DiskAnswer::CurrentEpoch(epoch) => self.on_current_saved(core, epoch, out),
+            DiskAnswer::Snapshot => self.on_snapshot_saved(core, out),
+            DiskAnswer::Reloaded => {
+                return self.on_truncated(core, now_ms, out).map_err(|error| self.lost(error));
+            }
+            DiskAnswer::CannotCut => return Err(Lost::CannotCut(self.leader)),
+            // Asked for in an earlier role.
+            DiskAnswer::LogRead { .. } => {}
         }
         Ok(())
     }
 
     /// The connection stands: introduce ourselves.
-    pub fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
         if self.phase != Phase::Connecting {
             return;
         }
@@ -167,7 +216,7 @@ impl Learner {
     }
 
     /// A packet of the leader.
-    pub fn on_packet(
+    fn on_packet(
         &mut self,
         core: &mut Core,
         now_ms: u64,
@@ -219,6 +268,7 @@ impl Learner {
             return Err(unexpected("waiting for LEADERINFO", packet));
         }
         if epoch < core.accepted {
+            self.turned_away(core, epoch);
             return Err(Misbehaved::OldEpoch { accepted: core.accepted, got: epoch });
         }
         if epoch == core.accepted {
@@ -229,6 +279,21 @@ impl Learner {
             core.disk(Output::SaveAcceptedEpoch(epoch), out);
         }
         Ok(())
+    }
+
+    /// Not only a promise, also the history is newer than this leader: the operator must know.
+    fn turned_away(&self, core: &mut Core, epoch: Epoch) {
+        let (leader, me) = (self.leader, core.config.me);
+        if epoch < core.current && core.refuse_newer(leader, epoch) {
+            tracing::error!(
+                "leader {leader} is refused: its epoch {epoch:#x} is older than the history of this \
+                 server {me} (epoch {:#x}, last zxid {}; accepted epoch {:#x}). Have other members \
+                 lost their data? This server stays outside; keep its data directory until you know",
+                core.current,
+                core.applied,
+                core.accepted
+            );
+        }
     }
 
     fn ack_epoch(
@@ -245,7 +310,7 @@ impl Learner {
     }
 
     /// acceptedEpoch is durable.
-    pub fn on_accepted_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
+    fn on_accepted_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
         if let Phase::SavingAccepted { epoch, current } = self.phase
             && epoch == saved
         {
@@ -286,7 +351,7 @@ impl Learner {
     }
 
     /// The snapshot stream is complete.
-    pub fn on_snapshot_received(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_snapshot_received(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
         self.heard(now_ms);
         if let Phase::Receiving { epoch, zxid } = self.phase {
             core.adopt_snapshot(zxid, out);
@@ -296,7 +361,7 @@ impl Learner {
     }
 
     /// The log was cut and the tree loaded anew.
-    pub fn on_truncated(
+    fn on_truncated(
         &mut self,
         core: &mut Core,
         now_ms: u64,
@@ -429,7 +494,7 @@ impl Learner {
                         core.apply(proposal, out);
                     }
                 }
-                self.on_disk(core, out);
+                self.on_flushed(core, out);
             }
             (Some(PacketKind::Ping) | None, _) => {}
             _ => return Err(unexpected("synchronizing", &packet)),
@@ -437,8 +502,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Something became durable: go on with what waited for it.
-    pub fn on_disk(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+    /// The log has grown: go on with what waited for it.
+    fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         match self.phase {
             Phase::SavingHistory { epoch, snapshot: false } if core.appended <= core.flushed => {
                 self.save_current(core, epoch, out);
@@ -453,7 +518,7 @@ impl Learner {
     }
 
     /// The snapshot of the adopted tree is durable.
-    pub fn on_snapshot_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+    fn on_snapshot_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if let Phase::SavingHistory { epoch, snapshot: true } = self.phase {
             self.save_current(core, epoch, out);
         }
@@ -470,7 +535,7 @@ impl Learner {
     }
 
     /// currentEpoch is durable: the leader's history is ours.
-    pub fn on_current_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
+    fn on_current_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
         if let Phase::SavingCurrent { epoch } = self.phase
             && epoch == saved
         {

@@ -25,7 +25,7 @@ mod learner;
 mod zab;
 
 pub use election::Vote;
-pub use error::Misbehaved;
+pub use error::{CloseReason, Lost, Misbehaved};
 pub use leader::SyncCounts;
 pub use learner::SyncKind;
 pub use zab::Zab;
@@ -220,8 +220,8 @@ pub enum Output {
     CloseLearner {
         /// Which.
         link: LinkId,
-        /// For the log, in plain words.
-        reason: String,
+        /// Why; displayed in plain words.
+        reason: CloseReason,
     },
 
     // ---- disk

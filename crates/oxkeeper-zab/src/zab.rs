@@ -10,6 +10,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::core::Core;
 use crate::election::{Elected, Election, Vote};
+use crate::error::Lost;
 use crate::leader::{Leader, SyncCounts};
 use crate::learner::{Learner, SyncKind};
 use crate::{Config, History, Input, LinkId, Output, Phase, Proposal};
@@ -38,6 +39,8 @@ pub struct Zab {
     role: Role,
     vote: Vote,
     last_sync: Option<SyncKind>,
+    /// Why the last role ended.
+    last_loss: Option<Lost>,
     sync_counts: SyncCounts,
     elections: u64,
     /// Roles in a row that ended before they served.
@@ -69,6 +72,7 @@ impl Zab {
             role: Role::Looking,
             vote,
             last_sync: None,
+            last_loss: None,
             sync_counts: SyncCounts::default(),
             elections: 0,
             failures: 0,
@@ -186,6 +190,17 @@ impl Zab {
         self.elections
     }
 
+    /// How often a history newer than a leader's epoch was refused: of a learner by this server as
+    /// leader, or this server's own by a leader. Anything but 0 means that members have lost data.
+    pub fn refused_newer_histories(&self) -> u64 {
+        self.core.refused_newer
+    }
+
+    /// Why the last role ended; `None` if none has yet.
+    pub fn last_loss(&self) -> Option<&Lost> {
+        self.last_loss.as_ref()
+    }
+
     // ---- time
 
     /// When [`Self::on_timeout`] must be called, in ms.
@@ -206,14 +221,12 @@ impl Zab {
                 self.elected(elected, now_ms, out);
             }
             Role::Learning(learner) => {
-                if let Err(error) = learner.check_deadline(now_ms) {
-                    self.end_role(now_ms, &error.to_string(), out);
-                }
+                let result = learner.check_deadline(now_ms);
+                self.end_if_lost(result, now_ms, out);
             }
             Role::Leading(leader) => {
-                if let Err(lost) = leader.on_timeout(&mut self.core, now_ms, out) {
-                    self.end_role(now_ms, &lost.0, out);
-                }
+                let result = leader.on_timeout(&mut self.core, now_ms, out);
+                self.end_if_lost(result, now_ms, out);
             }
             Role::Stopping => self.finish_stop(now_ms, out),
         }
@@ -225,6 +238,7 @@ impl Zab {
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Notified { from, notification } => {
+                self.core.note_history(from, &notification);
                 if matches!(self.role, Role::Stopping) {
                     self.election.keep_early(now_ms, from, notification);
                     return;
@@ -269,107 +283,34 @@ impl Zab {
 
     fn on_peer(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
         let core = &mut self.core;
-        let failed = match (&mut self.role, input) {
-            (Role::Learning(learner), Input::LeaderConnected) => {
-                learner.on_connected(core, now_ms, out);
-                None
-            }
-            (Role::Learning(_), Input::LeaderClosed) => {
-                Some("the connection to the leader is closed".to_owned())
-            }
-            (Role::Learning(learner), Input::FromLeader(packet)) => {
-                learner.on_packet(core, now_ms, packet, out).err().map(|error| error.to_string())
-            }
-            (Role::Learning(learner), Input::SnapshotProgress) => {
-                learner.heard(now_ms);
-                None
-            }
-            (Role::Learning(learner), Input::SnapshotReceived) => {
-                learner.on_snapshot_received(core, now_ms, out);
-                None
-            }
+        let result = match (&mut self.role, input) {
+            (Role::Learning(learner), input) => learner.on_leader(core, now_ms, input, out),
             (Role::Leading(leader), Input::LearnerConnected(link)) => {
                 leader.on_connected(core, link, now_ms);
-                None
+                Ok(())
             }
-            (Role::Leading(leader), Input::LearnerClosed(link)) => {
-                leader.on_closed(core, link).err().map(|lost| lost.0)
-            }
+            (Role::Leading(leader), Input::LearnerClosed(link)) => leader.on_closed(core, link),
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
-                leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)
+                leader.on_packet(core, now_ms, link, packet, out)
             }
             // Left over from a role that has ended.
-            _ => None,
+            _ => Ok(()),
         };
-        if let Some(reason) = failed {
-            self.end_role(now_ms, &reason, out);
-        }
+        self.end_if_lost(result, now_ms, out);
     }
 
     fn on_disk(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
-        let mut failed = None;
-        let mut cannot_cut = false;
         let core = &mut self.core;
-        match input {
-            Input::Flushed(zxid) => {
-                core.flushed = core.flushed.max(zxid);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_disk(core, out),
-                    Role::Leading(leader) => leader.on_flushed(core, out),
-                    _ => {}
-                }
+        let answer = core.on_disk(input);
+        let result = match &mut self.role {
+            Role::Learning(learner) => learner.on_disk(core, now_ms, answer, out),
+            Role::Leading(leader) => {
+                leader.on_disk(core, now_ms, answer, out);
+                Ok(())
             }
-            Input::AcceptedEpochSaved(epoch) => {
-                core.disk_answered();
-                core.accepted = core.accepted.max(epoch);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_accepted_saved(core, epoch, out),
-                    Role::Leading(leader) => leader.on_accepted_saved(core, now_ms, out),
-                    _ => {}
-                }
-            }
-            Input::CurrentEpochSaved(epoch) => {
-                core.disk_answered();
-                core.current = core.current.max(epoch);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_current_saved(core, epoch, out),
-                    Role::Leading(leader) => leader.on_current_saved(core, now_ms, out),
-                    _ => {}
-                }
-            }
-            Input::SnapshotSaved => {
-                core.disk_answered();
-                core.adopted_unsaved = false;
-                core.needs_snapshot = false;
-                if let Role::Learning(learner) = &mut self.role {
-                    learner.on_snapshot_saved(core, out);
-                }
-            }
-            Input::Reloaded(history) => {
-                core.disk_answered();
-                core.reloaded(history);
-                if let Role::Learning(learner) = &mut self.role {
-                    failed = learner.on_truncated(core, now_ms, out).err();
-                }
-            }
-            Input::TruncateFailed => {
-                core.disk_answered();
-                core.needs_snapshot = true;
-                cannot_cut = true;
-            }
-            Input::LogRead { link, proposals } => {
-                if let Role::Leading(leader) = &mut self.role {
-                    leader.on_log_read(core, link, proposals, out);
-                }
-            }
-            _ => unreachable!("only the disk's answers come here"),
-        }
-        if let Some(error) = failed {
-            self.end_role(now_ms, &error.to_string(), out);
-        }
-        if cannot_cut && matches!(self.role, Role::Learning(_)) {
-            self.end_role(now_ms, "the log cannot be cut where the leader says", out);
-        }
+            Role::Looking | Role::Stopping => Ok(()),
+        };
+        self.end_if_lost(result, now_ms, out);
         self.finish_stop(now_ms, out);
     }
 
@@ -384,7 +325,7 @@ impl Zab {
                 leader.to_learner(link, packet, out);
             }
             (Role::Leading(_), Input::StepDown) => {
-                self.end_role(now_ms, "the epoch's zxids are used up", out);
+                self.end_role(now_ms, Lost::ZxidsUsedUp, out);
             }
             (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
                 out.push(Output::ToLeader(packet));
@@ -428,9 +369,15 @@ impl Zab {
         }
     }
 
+    fn end_if_lost(&mut self, result: Result<(), Lost>, now_ms: u64, out: &mut Vec<Output>) {
+        if let Err(lost) = result {
+            self.end_role(now_ms, lost, out);
+        }
+    }
+
     /// Ends the role. What it has logged but not committed goes to the tree, for tree and log must
     /// agree when the server votes next; whether it survives is decided by the next leader.
-    fn end_role(&mut self, now_ms: u64, reason: &str, out: &mut Vec<Output>) {
+    fn end_role(&mut self, now_ms: u64, lost: Lost, out: &mut Vec<Output>) {
         let serving = self.serving();
         let pending = match std::mem::replace(&mut self.role, Role::Stopping) {
             Role::Learning(learner) => {
@@ -452,7 +399,8 @@ impl Zab {
         if !serving {
             self.failures += 1;
         }
-        tracing::info!(server = self.core.config.me, reason, "leaving the role");
+        tracing::info!(server = self.core.config.me, reason = %lost, "leaving the role");
+        self.last_loss = Some(lost);
         if serving {
             out.push(Output::StopServing);
         }

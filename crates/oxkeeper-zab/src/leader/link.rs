@@ -1,6 +1,6 @@
 //! A learner as its leader sees it.
 
-use oxkeeper_proto::{ServerId, Zxid};
+use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::error::Misbehaved;
 
@@ -47,6 +47,8 @@ pub struct Link {
     /// Known from its first packet on.
     pub server: Option<ServerId>,
     pub observer: bool,
+    /// Its acceptedEpoch: it follows no older leader.
+    pub promised: Epoch,
     /// Its last logged zxid, from ACKEPOCH.
     pub last_zxid: Zxid,
     heard_ms: u64,
@@ -67,6 +69,7 @@ impl Link {
             stage: Stage::New,
             server: None,
             observer: false,
+            promised: 0,
             last_zxid: Zxid::ZERO,
             heard_ms: now_ms,
             limit_ms,
