@@ -113,7 +113,7 @@ impl Peers {
             Output::CloseLearner { link, reason } => {
                 self.flush();
                 if let Some(listener) = &self.listener {
-                    listener.close(link, &reason);
+                    listener.close(link, &reason.to_string());
                 }
             }
             output => unreachable!("{output:?} is not for the quorum port"),

@@ -13,7 +13,6 @@ use oxkeeper_state::{Options, StateLoader, Walk};
 use oxkeeper_zab::{Input as Z, LinkId, Output};
 
 use crate::net::{ConnId, Kind, Message};
-use crate::overheard;
 use crate::server::Mail;
 use crate::world::{Event, Violation, World};
 
@@ -116,7 +115,7 @@ impl World<'_> {
                 self.start_stream(server, link);
             }
             Output::CloseLearner { link, reason } => {
-                if overheard::is_accusation(&reason) {
+                if reason.breaks_protocol() {
                     return Err(format!("s{} closes a link: {reason}", server + 1));
                 }
                 self.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
