@@ -13,6 +13,10 @@ pub enum Misbehaved {
     Malformed { packet: &'static str, error: oxkeeper_proto::DecodeError },
     #[error("proposal {got} does not follow {previous}")]
     Gap { previous: Zxid, got: Zxid },
+    #[error("packet {packet} proposes transaction {payload}")]
+    WrongZxid { packet: Zxid, payload: Zxid },
+    #[error("{got} is beyond the leader's epoch {epoch:#x}")]
+    BeyondEpoch { epoch: Epoch, got: Zxid },
     #[error("commit of {got}, but the oldest pending proposal is {oldest:?}")]
     CommitOutOfOrder { oldest: Option<Zxid>, got: Zxid },
     #[error("ACK of {got}, but the last proposal is {proposed}")]
@@ -41,6 +45,8 @@ impl Misbehaved {
             Misbehaved::Unexpected { .. }
             | Misbehaved::Malformed { .. }
             | Misbehaved::Gap { .. }
+            | Misbehaved::WrongZxid { .. }
+            | Misbehaved::BeyondEpoch { .. }
             | Misbehaved::CommitOutOfOrder { .. }
             | Misbehaved::AckOfUnproposed { .. }
             | Misbehaved::BrokenPromise { .. }

@@ -9,8 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, ack_epoch_data};
-use oxkeeper_proto::txn::TxnHeader;
-use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
+use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 
 use crate::core::{Core, DiskAnswer};
 use crate::error::{Lost, Misbehaved};
@@ -61,6 +60,8 @@ pub struct Learner {
     /// Not a voter: gets INFORM instead of PROPOSAL and COMMIT.
     pub observer: bool,
     phase: Phase,
+    /// The epoch that the leader has announced; 0 before.
+    epoch: Epoch,
     /// How it was synchronized.
     pub sync: Option<SyncKind>,
     /// Proposals that came during synchronization and are not logged yet.
@@ -93,6 +94,7 @@ impl Learner {
             leader,
             observer,
             phase: Phase::Connecting,
+            epoch: 0,
             sync: None,
             remembered: VecDeque::new(),
             commits: VecDeque::new(),
@@ -271,6 +273,7 @@ impl Learner {
             self.turned_away(core, epoch);
             return Err(Misbehaved::OldEpoch { accepted: core.accepted, got: epoch });
         }
+        self.epoch = epoch;
         if epoch == core.accepted {
             // Promised before: this ack does not count, but synchronization goes on.
             self.ack_epoch(core, epoch, None, out);
@@ -335,10 +338,12 @@ impl Learner {
                 self.phase = Phase::Synchronizing { epoch, memory: false };
             }
             Some(PacketKind::Snap) => {
+                self.within_epoch(packet.zxid)?;
                 self.sync = Some(SyncKind::Snap);
                 self.phase = Phase::Receiving { epoch, zxid: packet.zxid };
             }
             Some(PacketKind::Trunc) => {
+                self.within_epoch(packet.zxid)?;
                 self.sync = Some(SyncKind::Trunc);
                 self.phase = Phase::Truncating { epoch, zxid: packet.zxid };
                 core.disk(Output::Truncate(packet.zxid), out);
@@ -381,20 +386,24 @@ impl Learner {
         Ok(())
     }
 
-    /// Checks that a proposal continues the history, and takes its bytes.
+    /// Reads a proposal that must continue the history.
     fn proposal(&mut self, zxid: Zxid, data: Option<Bytes>) -> Result<Proposal, Misbehaved> {
-        let payload = data.unwrap_or_default();
-        let header = TxnHeader::from_bytes(&payload)
-            .map_err(|error| Misbehaved::Malformed { packet: "PROPOSAL", error })?;
-        if header.kind == OpCode::Check.code() {
-            return Err(Misbehaved::TopLevelCheck(zxid));
-        }
+        let proposal = Proposal::from_wire(zxid, data.unwrap_or_default())?;
+        self.within_epoch(zxid)?;
         let (previous, got) = (self.last_seen, zxid);
-        if header.zxid != got.0 || !follows(previous, got) {
+        if !follows(previous, got) {
             return Err(Misbehaved::Gap { previous, got });
         }
         self.last_seen = zxid;
-        Ok(Proposal { zxid, payload })
+        Ok(proposal)
+    }
+
+    /// No history reaches beyond the epoch that its leader has announced.
+    fn within_epoch(&self, got: Zxid) -> Result<(), Misbehaved> {
+        if got.0 < 0 || self.epoch < got.epoch() {
+            return Err(Misbehaved::BeyondEpoch { epoch: self.epoch, got });
+        }
+        Ok(())
     }
 
     /// The bytes of INFORM, or of INFORMANDACTIVATE behind its designated leader.
@@ -441,6 +450,10 @@ impl Learner {
                 }
             }
             Some(PacketKind::Inform | PacketKind::InformAndActivate) => {
+                if let Some(oldest) = self.remembered.front() {
+                    let oldest = Some(oldest.zxid);
+                    return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
+                }
                 let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
                 core.apply_unlogged(proposal, out);
             }

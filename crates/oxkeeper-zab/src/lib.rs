@@ -2,7 +2,9 @@
 //!
 //! [`Zab`] is one server's protocol state as a value. It is told what happened ([`Input`]) and the
 //! time, and answers with what must be done ([`Output`]), in order. It never sees a socket, a file, a
-//! clock or a thread; transaction payloads are opaque bytes to it.
+//! clock or a thread. Of a transaction it knows the header, and that the whole decodes: a leader's
+//! proposal is read where it arrives ([`Proposal::from_wire`]), so that nobody behind it meets one that
+//! cannot be read. What a transaction means it does not know.
 //!
 //! Durability is an input: a proposal is acknowledged only when [`Input::Flushed`] has named it, an
 //! epoch is promised only when [`Input::AcceptedEpochSaved`] has.
@@ -22,12 +24,14 @@ mod error;
 mod history;
 mod leader;
 mod learner;
+mod proposal;
 mod zab;
 
 pub use election::Vote;
 pub use error::{CloseReason, Lost, Misbehaved};
 pub use leader::SyncCounts;
 pub use learner::SyncKind;
+pub use proposal::Proposal;
 pub use zab::Zab;
 
 use bytes::Bytes;
@@ -38,16 +42,6 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 /// One connection accepted on this server's quorum port. Never reused within a process.
 pub type LinkId = u64;
-
-/// A transaction on its way: its zxid and its log payload (header, record, digest), which the log
-/// and every learner share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposal {
-    /// Position in the total order.
-    pub zxid: Zxid,
-    /// The bytes of the log record and of the PROPOSAL packet.
-    pub payload: Bytes,
-}
 
 /// What a server needs to know of itself and the ensemble.
 #[derive(Clone, Debug)]
