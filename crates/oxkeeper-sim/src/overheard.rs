@@ -10,10 +10,13 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Beginnings of accusations (`oxkeeper_zab::error::Misbehaved`). Not among them: silence, slowness, and
 /// what elections sort out (another epoch, a newer history, a newer configuration).
-const ACCUSATIONS: [&str; 6] = [
+const ACCUSATIONS: [&str; 9] = [
     "unexpected ",
     "cannot be read",
     "does not follow",
+    "proposes transaction",
+    "is beyond the leader's epoch",
+    "ACKEPOCH of epoch",
     "commit of ",
     "ACK of ",
     "a check outside",
