@@ -23,6 +23,11 @@ pub enum Misbehaved {
     AckOfUnproposed { proposed: Zxid, got: Zxid },
     #[error("the leader's epoch {got:#x} is older than the accepted epoch {accepted:#x}")]
     OldEpoch { accepted: Epoch, got: Epoch },
+    #[error(
+        "the leader was elected with {theirs} of epoch {epoch:#x}, this server has {ours}, and could say so \
+         only by this refusal"
+    )]
+    BehindLearner { epoch: Epoch, theirs: Zxid, ours: Zxid },
     #[error("ACKEPOCH of epoch {got:#x} by a server that has promised epoch {promised:#x}")]
     BrokenPromise { promised: Epoch, got: Epoch },
     #[error("a check outside a multi was proposed as {0}; no server could load it again")]
@@ -52,6 +57,7 @@ impl Misbehaved {
             | Misbehaved::BrokenPromise { .. }
             | Misbehaved::TopLevelCheck(_) => true,
             Misbehaved::OldEpoch { .. }
+            | Misbehaved::BehindLearner { .. }
             | Misbehaved::NewerThanLeader { .. }
             | Misbehaved::NewerConfig { .. }
             | Misbehaved::Silent(_)

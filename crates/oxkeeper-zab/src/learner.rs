@@ -12,6 +12,7 @@ use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, 
 use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 
 use crate::core::{Core, DiskAnswer};
+use crate::election::Vote;
 use crate::error::{Lost, Misbehaved};
 use crate::history::follows;
 use crate::leader::MAX_EPOCH;
@@ -57,6 +58,8 @@ enum Phase {
 pub struct Learner {
     /// The leader.
     pub leader: ServerId,
+    /// The vote that made it the leader, with its history then.
+    vote: Vote,
     /// Not a voter: gets INFORM instead of PROPOSAL and COMMIT.
     pub observer: bool,
     phase: Phase,
@@ -84,14 +87,15 @@ impl Learner {
     /// Connects to the elected leader.
     pub fn new(
         core: &Core,
-        leader: ServerId,
+        vote: Vote,
         observer: bool,
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Learner {
-        out.push(Output::ConnectLeader(leader));
+        out.push(Output::ConnectLeader(vote.leader));
         Learner {
-            leader,
+            leader: vote.leader,
+            vote,
             observer,
             phase: Phase::Connecting,
             epoch: 0,
@@ -187,7 +191,9 @@ impl Learner {
     ) -> Result<(), Lost> {
         match answer {
             DiskAnswer::Flushed => self.on_flushed(core, out),
-            DiskAnswer::AcceptedEpoch(epoch) => self.on_accepted_saved(core, epoch, out),
+            DiskAnswer::AcceptedEpoch(epoch) => {
+                return self.on_accepted_saved(core, epoch, out).map_err(|error| self.lost(error));
+            }
             DiskAnswer::CurrentEpoch(epoch) => self.on_current_saved(core, epoch, out),
             DiskAnswer::Snapshot => self.on_snapshot_saved(core, out),
             DiskAnswer::Reloaded => {
@@ -276,7 +282,7 @@ impl Learner {
         self.epoch = epoch;
         if epoch == core.accepted {
             // Promised before: this ack does not count, but synchronization goes on.
-            self.ack_epoch(core, epoch, None, out);
+            self.ack_epoch(core, epoch, None, out)?;
         } else {
             self.phase = Phase::SavingAccepted { epoch, current: Some(core.current) };
             core.disk(Output::SaveAcceptedEpoch(epoch), out);
@@ -305,19 +311,39 @@ impl Learner {
         epoch: Epoch,
         current: Option<Epoch>,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Misbehaved> {
+        self.check_leader(core, current)?;
         let data = ack_epoch_data(current);
         let last = if core.needs_snapshot { Zxid::ZERO } else { core.applied };
         out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, last, data)));
         self.phase = Phase::FirstPacket { epoch };
+        Ok(())
+    }
+
+    /// A leader refuses learners that are ahead of it. To one that needs a snapshot and says that it
+    /// has nothing it cannot do that, so the learner does. An established leader's vote names its own
+    /// epoch, and is past this question, as is an ACK that does not count.
+    fn check_leader(&self, core: &Core, counts: Option<Epoch>) -> Result<(), Misbehaved> {
+        let (theirs, ours) = (self.vote.zxid, core.applied);
+        let behind = self.vote.peer_epoch == i64::from(core.current) && theirs < ours;
+        if core.needs_snapshot && counts.is_some() && behind {
+            return Err(Misbehaved::BehindLearner { epoch: core.current, theirs, ours });
+        }
+        Ok(())
     }
 
     /// acceptedEpoch is durable.
-    fn on_accepted_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
-        if let Phase::SavingAccepted { epoch, current } = self.phase
-            && epoch == saved
-        {
-            self.ack_epoch(core, epoch, current, out);
+    fn on_accepted_saved(
+        &mut self,
+        core: &Core,
+        saved: Epoch,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        match self.phase {
+            Phase::SavingAccepted { epoch, current } if epoch == saved => {
+                self.ack_epoch(core, epoch, current, out)
+            }
+            _ => Ok(()),
         }
     }
 

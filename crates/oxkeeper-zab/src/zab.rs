@@ -364,7 +364,7 @@ impl Zab {
         } else {
             let observer = config.ensemble.servers.contains_key(&config.me)
                 && !config.ensemble.is_voter(config.me);
-            let learner = Learner::new(&self.core, vote.leader, observer, now_ms, out);
+            let learner = Learner::new(&self.core, vote, observer, now_ms, out);
             self.role = Role::Learning(Box::new(learner));
         }
     }

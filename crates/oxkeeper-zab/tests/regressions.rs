@@ -9,7 +9,7 @@ use oxkeeper_proto::quorum::{
     ServerState, ack_epoch_data,
 };
 use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Lost, Output, Phase, Zab};
+use oxkeeper_zab::{Config, History, Input, LinkId, Lost, Misbehaved, Output, Phase, Zab};
 
 fn config(me: ServerId, voters: i64, observers: i64) -> Config {
     Config {
@@ -821,4 +821,48 @@ fn an_inform_does_not_overtake_a_proposal_of_the_synchronization() {
     server.leader_sends(PacketKind::Inform, zxid, common::payload(zxid, "x"));
     server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
     assert_eq!(server.zab.leader(), None);
+}
+
+impl Alone {
+    /// Server 1 has 1.1 and 1.2, could not cut its log to 1.1, and follows 3 again, whose vote is this.
+    fn needs_snapshot(zxid: Zxid, peer_epoch: i64) -> Alone {
+        let mut server = Alone::follower(1, 1, &[(1, 1), (1, 2)]);
+        server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+        server.input(Input::AcceptedEpochSaved(2));
+        server.leader_says(PacketKind::Trunc, Zxid::new(1, 1));
+        server.input(Input::TruncateFailed);
+        server.timeout();
+        for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
+            let notification = vote(state, 3, zxid, 9, peer_epoch);
+            server.input(Input::Notified { from, notification });
+        }
+        assert_eq!(server.zab.leader(), Some(3));
+        server.input(Input::LeaderConnected);
+        server
+    }
+}
+
+/// A server that needs a snapshot says that it has nothing, so its leader could not see that it lacks
+/// what this server has. The server looks itself, at the vote that made the leader.
+#[test]
+fn a_server_that_needs_a_snapshot_refuses_a_leader_that_is_behind_it() {
+    let mut server = Alone::needs_snapshot(Zxid::new(1, 1), 1);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(3, 0));
+    let out = server.input(Input::AcceptedEpochSaved(3));
+    assert_eq!(to_leader(&out), []);
+    let (theirs, ours) = (Zxid::new(1, 1), Zxid::new(1, 2));
+    let error = Misbehaved::BehindLearner { epoch: 1, theirs, ours };
+    assert_eq!(server.zab.last_loss(), Some(&Lost::Leader { leader: 3, error }));
+
+    // A leader as new as this server, one that is established, and an ACK that does not count.
+    for (zxid, peer_epoch, epoch) in
+        [(Zxid::new(1, 2), 1, 3), (Zxid::new(1, 1), 2, 3), (Zxid::new(1, 1), 1, 2)]
+    {
+        let mut server = Alone::needs_snapshot(zxid, peer_epoch);
+        let mut out = server.leader_says(PacketKind::LeaderInfo, Zxid::new(epoch, 0));
+        if epoch == 3 {
+            out = server.input(Input::AcceptedEpochSaved(3));
+        }
+        assert_eq!(to_leader(&out), [(PacketKind::AckEpoch, Zxid::ZERO)]);
+    }
 }
