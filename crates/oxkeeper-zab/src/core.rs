@@ -53,11 +53,16 @@ pub struct Core {
     pub flushed: Zxid,
     /// The newest committed proposals.
     pub log: CommittedLog,
+    /// The zxid up to which this server had acknowledged, if its history ends before: it has no say
+    /// until a leader's history is its own.
+    pub lost_tail: Option<Zxid>,
     /// A snapshot was adopted and is not saved yet: tree and disk disagree.
     pub adopted_unsaved: bool,
     /// The log could not be cut where a leader said: only a snapshot can bring this server in line, so
     /// it tells leaders that it has nothing. (It still votes with what it has.)
     pub needs_snapshot: bool,
+    /// The last load of the tree that was asked for is the end of a cut.
+    cutting: bool,
     /// Disk requests (other than appends) without an answer.
     disk_pending: u32,
 }
@@ -78,8 +83,10 @@ impl Core {
             appended: Zxid::ZERO,
             flushed: Zxid::ZERO,
             log: CommittedLog::new(limit, Vec::new()),
+            lost_tail: None,
             adopted_unsaved: false,
             needs_snapshot: false,
+            cutting: false,
             disk_pending: 0,
         };
         core.reloaded(history);
@@ -93,6 +100,7 @@ impl Core {
         self.flushed = history.last_zxid;
         self.log = CommittedLog::new(self.config.commit_log_count, history.recent);
         self.adopted_unsaved = false;
+        self.lost_tail = history.lost_tail;
     }
 
     /// Remembers what a member tells of its own history: a LOOKING server's vote for itself, or for
@@ -159,6 +167,11 @@ impl Core {
     /// Asks the disk for something that is answered.
     pub fn disk(&mut self, request: Output, out: &mut Vec<Output>) {
         self.disk_pending += 1;
+        match request {
+            Output::Truncate(_) => self.cutting = true,
+            Output::Reload => self.cutting = false,
+            _ => {}
+        }
         out.push(request);
     }
 
@@ -187,7 +200,12 @@ impl Core {
                 DiskAnswer::Snapshot
             }
             Input::Reloaded(history) => {
+                let before = self.lost_tail;
                 self.reloaded(history);
+                if self.cutting {
+                    // Half a synchronization: the rest is still to come.
+                    self.lost_tail = self.lost_tail.or(before);
+                }
                 DiskAnswer::Reloaded
             }
             Input::TruncateFailed => {

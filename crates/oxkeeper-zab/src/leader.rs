@@ -550,10 +550,9 @@ impl Leader {
                 (PacketKind::Snap, core.applied, Vec::new())
             }
         };
-        if kind != PacketKind::Diff
-            && let Some(server) = link.server
-        {
-            // What it has logged and acknowledged beyond is about to go: it must acknowledge again.
+        if let Some(server) = link.server {
+            // What it has logged and acknowledged beyond is about to go, or its disk has lost it: it
+            // gets that again, and must acknowledge again.
             self.acked.remove(&server);
         }
         out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));

@@ -284,7 +284,9 @@ impl Learner {
             // Promised before: this ack does not count, but synchronization goes on.
             self.ack_epoch(core, epoch, None, out)?;
         } else {
-            self.phase = Phase::SavingAccepted { epoch, current: Some(core.current) };
+            // A quorum of ACKEPOCHs must know all that was acknowledged before.
+            let current = core.lost_tail.is_none().then_some(core.current);
+            self.phase = Phase::SavingAccepted { epoch, current };
             core.disk(Output::SaveAcceptedEpoch(epoch), out);
         }
         Ok(())
@@ -574,10 +576,11 @@ impl Learner {
     }
 
     /// currentEpoch is durable: the leader's history is ours.
-    fn on_current_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
+    fn on_current_saved(&mut self, core: &mut Core, saved: Epoch, out: &mut Vec<Output>) {
         if let Phase::SavingCurrent { epoch } = self.phase
             && epoch == saved
         {
+            core.lost_tail = None;
             self.limit_ms = core.ticks_ms(core.config.sync_limit);
             out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
             self.phase = Phase::Acknowledged { epoch };

@@ -72,6 +72,12 @@ pub struct History {
     pub last_zxid: Zxid,
     /// The newest logged proposals, ascending, up to `last_zxid`; at most `commit_log_count` are kept.
     pub recent: Vec<Proposal>,
+    /// The zxid up to which this server had acknowledged, if its log ends before: the disk has lost
+    /// what others count on. `None`: nothing is lost.
+    ///
+    /// Such a member neither votes nor acknowledges until a leader has brought it up to date; see
+    /// [`Zab::lost_tail`] and `docs/spec/quorum-protocol.md` 4.1.
+    pub lost_tail: Option<Zxid>,
 }
 
 /// What happened.

@@ -196,6 +196,13 @@ impl Zab {
         self.core.refused_newer
     }
 
+    /// The zxid up to which this server had acknowledged, if its disk has lost the end of that: it
+    /// has no vote, and must be brought up to date by a leader that others have elected. `None`: it is
+    /// a full member.
+    pub fn lost_tail(&self) -> Option<Zxid> {
+        self.core.lost_tail
+    }
+
     /// Why the last role ended; `None` if none has yet.
     pub fn last_loss(&self) -> Option<&Lost> {
         self.last_loss.as_ref()
@@ -273,8 +280,11 @@ impl Zab {
         self.note_serving();
     }
 
+    /// What others may count on.
+    ///
     /// After synchronization the vote names the new epoch, so that all members answer joiners alike.
     fn note_serving(&mut self) {
+        self.election.set_abstains(self.core.lost_tail.is_some());
         if self.serving() {
             self.vote.peer_epoch = i64::from(self.core.current);
             self.failures = 0;
@@ -343,6 +353,15 @@ impl Zab {
 
     fn look(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         self.role = Role::Looking;
+        self.election.set_abstains(self.core.lost_tail.is_some());
+        if let Some(acknowledged) = self.core.lost_tail {
+            tracing::warn!(
+                "this server has acknowledged transactions up to {acknowledged}, and its log ends at \
+                 {}: it has no vote until a leader has brought it up to date. That takes a majority of \
+                 the others; as long as there is none, keep their data directories and this one",
+                self.core.applied
+            );
+        }
         let elected = self.election.start(self.core.applied, self.core.current, now_ms, out);
         self.elected(elected, now_ms, out);
     }
@@ -360,6 +379,7 @@ impl Zab {
             "elected"
         );
         if vote.leader == config.me {
+            assert!(self.core.lost_tail.is_none(), "who lacks what it acknowledged does not lead");
             self.role = Role::Leading(Box::new(Leader::new(&mut self.core, now_ms, out)));
         } else {
             let observer = config.ensemble.servers.contains_key(&config.me)

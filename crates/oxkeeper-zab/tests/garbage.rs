@@ -117,7 +117,11 @@ impl Victim {
 
     fn reload(&mut self) {
         let last_zxid = self.log.last().map_or(Zxid::ZERO, |last| last.zxid);
-        self.input(Input::Reloaded(History { last_zxid, recent: self.log.clone() }));
+        self.input(Input::Reloaded(History {
+            last_zxid,
+            recent: self.log.clone(),
+            lost_tail: None,
+        }));
     }
 
     /// A conversation as it should be, up to some point.
@@ -242,7 +246,7 @@ fn no_packet_brings_a_server_down() {
         };
         let log: Vec<_> = (1..=random.below(4) as u32).map(|n| proposal(1, n)).collect();
         let last_zxid = log.last().map_or(Zxid::ZERO, |last| last.zxid);
-        let history = History { last_zxid, recent: log.clone() };
+        let history = History { last_zxid, recent: log.clone(), lost_tail: None };
         let epoch = u32::from(!log.is_empty());
         let zab = Zab::new(config, epoch, epoch, history, 0, &mut Vec::new());
         let mut victim =

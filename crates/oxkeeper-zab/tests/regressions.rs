@@ -3,186 +3,11 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Settings, World, ensemble, proposal};
-use oxkeeper_proto::quorum::{
-    LearnerInfo, NOTIFICATION_VERSION, Notification, PROTOCOL_VERSION, Packet, PacketKind,
-    ServerState, ack_epoch_data,
-};
-use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Lost, Misbehaved, Output, Phase, Zab};
-
-fn config(me: ServerId, voters: i64, observers: i64) -> Config {
-    Config {
-        me,
-        ensemble: ensemble(voters, observers),
-        tick_ms: 200,
-        init_limit: 10,
-        sync_limit: 5,
-        commit_log_count: 500,
-        force_snapshot_sync: false,
-        fast_election: false,
-    }
-}
-
-/// One server, alone with the test.
-struct Alone {
-    zab: Zab,
-    now: u64,
-}
-
-impl Alone {
-    fn new(config: Config, accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let recent: Vec<_> =
-            log.iter().map(|(epoch, counter)| proposal(*epoch, *counter)).collect();
-        let last_zxid = recent.last().map_or(Zxid::ZERO, |last| last.zxid);
-        let history = History { last_zxid, recent };
-        let mut out = Vec::new();
-        let zab = Zab::new(config, accepted, current, history, 1_000, &mut out);
-        Alone { zab, now: 1_000 }
-    }
-
-    fn input(&mut self, input: Input) -> Vec<Output> {
-        let mut out = Vec::new();
-        self.zab.handle(self.now, input, &mut out);
-        out
-    }
-
-    fn timeout(&mut self) -> Vec<Output> {
-        self.now = self.zab.next_timeout().expect("a deadline");
-        let mut out = Vec::new();
-        self.zab.on_timeout(self.now, &mut out);
-        out
-    }
-
-    /// Server 1 follows 3, and has told its epoch.
-    fn follower(accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::new(config(1, 3, 0), accepted, current, log);
-        for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
-            let zxid = server.zab.applied();
-            let notification = vote(state, 3, zxid, 7, i64::from(current));
-            server.input(Input::Notified { from, notification });
-        }
-        assert_eq!(server.zab.leader(), Some(3));
-        server.input(Input::LeaderConnected);
-        server
-    }
-
-    /// The same, synchronized up to NEWLEADER of `epoch` by DIFF; the ACK is not sent yet.
-    fn leader_says(&mut self, kind: PacketKind, zxid: Zxid) -> Vec<Output> {
-        self.input(Input::FromLeader(Packet::bare(kind, zxid)))
-    }
-
-    fn proposes(&mut self, epoch: u32, counter: u32) -> Vec<Output> {
-        let proposal = proposal(epoch, counter);
-        let packet = Packet::with(PacketKind::Proposal, proposal.zxid, proposal.payload);
-        self.input(Input::FromLeader(packet))
-    }
-
-    /// A follower behind LEADERINFO and DIFF.
-    fn synchronizing(epoch: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::follower(epoch - 1, epoch - 1, log);
-        server.leader_says(PacketKind::LeaderInfo, Zxid::new(epoch, 0));
-        server.input(Input::AcceptedEpochSaved(epoch));
-        server.leader_says(PacketKind::Diff, Zxid::new(epoch - 1, 9));
-        server
-    }
-
-    /// Server 3 leads, and waits for epochs.
-    fn leader(accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::new(config(3, 3, 0), accepted, current, log);
-        let zxid = server.zab.applied();
-        let notification = vote(ServerState::Looking, 3, zxid, 1, i64::from(current));
-        server.input(Input::Notified { from: 2, notification });
-        server.timeout();
-        assert_eq!(server.zab.state(), ServerState::Leading);
-        server
-    }
-
-    fn learner_says(&mut self, link: LinkId, packet: Packet) -> Vec<Output> {
-        self.input(Input::FromLearner(link, packet))
-    }
-
-    fn info(&mut self, link: LinkId, server: ServerId, accepted: Epoch) -> Vec<Output> {
-        self.input(Input::LearnerConnected(link));
-        let info = LearnerInfo { server, protocol: PROTOCOL_VERSION, config_version: 0 };
-        let zxid = Zxid::new(accepted, 0);
-        self.learner_says(link, Packet::with(PacketKind::FollowerInfo, zxid, info.to_bytes()))
-    }
-
-    fn ack_epoch(&mut self, link: LinkId, zxid: Zxid, current: Option<Epoch>) -> Vec<Output> {
-        let packet = Packet::with(PacketKind::AckEpoch, zxid, ack_epoch_data(current));
-        self.learner_says(link, packet)
-    }
-
-    fn ack(&mut self, link: LinkId, zxid: Zxid) -> Vec<Output> {
-        self.learner_says(link, Packet::bare(PacketKind::Ack, zxid))
-    }
-
-    /// A leader of epoch 2 behind the NEWLEADER of its first follower, 2.
-    fn new_leader_sent() -> Alone {
-        let mut server = Alone::leader(1, 1, &[(1, 1)]);
-        server.info(1, 2, 1);
-        server.input(Input::AcceptedEpochSaved(2));
-        server.ack_epoch(1, Zxid::new(1, 1), Some(1));
-        server.input(Input::CurrentEpochSaved(2));
-        server
-    }
-
-    fn serving() -> Alone {
-        let mut server = Alone::new_leader_sent();
-        server.ack(1, Zxid::new(2, 0));
-        assert!(server.zab.serving());
-        server
-    }
-}
-
-fn vote(state: ServerState, leader: ServerId, zxid: Zxid, round: i64, epoch: i64) -> Notification {
-    Notification {
-        state: state as i32,
-        leader,
-        zxid,
-        election_epoch: round,
-        peer_epoch: epoch,
-        version: NOTIFICATION_VERSION,
-        config: None,
-    }
-}
-
-fn to_leader(out: &[Output]) -> Vec<(PacketKind, Zxid)> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::ToLeader(packet) => Some((packet.known_kind()?, packet.zxid)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn to_learner(out: &[Output], to: LinkId) -> Vec<(PacketKind, Zxid)> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::ToLearner(link, packet) if *link == to => {
-                Some((packet.known_kind()?, packet.zxid))
-            }
-            Output::ProposalToLearner { link, proposal, inform: false } if *link == to => {
-                Some((PacketKind::Proposal, proposal.zxid))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-fn closes(out: &[Output], id: LinkId) -> bool {
-    out.iter().any(|output| matches!(output, Output::CloseLearner { link, .. } if *link == id))
-}
-
-fn appended(out: &[Output]) -> Vec<Zxid> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::Append(proposal) => Some(proposal.zxid),
-            _ => None,
-        })
-        .collect()
-}
+use common::alone::{Alone, appended, closes, config, to_leader, to_learner, vote};
+use common::{Settings, World, proposal};
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
+use oxkeeper_zab::{History, Input, LinkId, Output, Phase};
 
 /// A leader that lost its quorum forgot a proposal that its own log had: its vote was too low, another
 /// server won, and trees differed for ever (ZOOKEEPER-2845). Log and tree must agree before a vote.
@@ -410,7 +235,8 @@ fn an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote() {
     assert!(matches!(out[..], [Output::AdoptSnapshot(zxid)] if zxid == Zxid::new(1, 7)));
     let out = server.input(Input::LeaderClosed);
     assert!(matches!(out[..], [Output::CloseLeader, Output::Reload]));
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
     assert!(out.iter().any(|output| matches!(
         output,
@@ -518,7 +344,8 @@ fn a_cut_is_on_disk_before_new_leader_is_acknowledged() {
     assert!(matches!(out[..], [Output::Truncate(zxid)] if zxid == Zxid::new(1, 1)));
     let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
     assert!(out.is_empty(), "packets wait for the cut");
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
     assert!(matches!(out[..], [Output::PrepareCurrentEpoch(2), Output::SaveSnapshot]));
 }
@@ -531,7 +358,8 @@ fn a_cut_that_misses_its_zxid_ends_the_role() {
     server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
     server.input(Input::AcceptedEpochSaved(2));
     server.leader_says(PacketKind::Trunc, Zxid::new(1, 3));
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     server.input(Input::Reloaded(history));
     assert_eq!(server.zab.leader(), None);
 }
@@ -670,199 +498,4 @@ fn what_came_in_a_synchronization_is_passed_on_to_others() {
     assert!(world.settle(10_000, |world| world.all_serve() && world.all_equal()));
     assert_eq!(world.zab(2).last_sync_kind(), Some(oxkeeper_zab::SyncKind::Diff));
     assert_eq!(world.server(2).tree.len(), 4);
-}
-
-/// Four of five lost their disks, began anew and committed. The fifth came back with the old history;
-/// the leader made way for its newer epoch, and what the four had committed was wiped. Apache leaves the
-/// fifth out (`QuorumZxidSyncTest.testBehindLeader`).
-#[test]
-fn a_newer_history_does_not_unseat_a_leader_that_serves() {
-    let mut world = World::new(&Settings { voters: 5, ..Settings::default() });
-    let disk = &mut world.servers.get_mut(&5).expect("the fifth").disk;
-    (disk.accepted, disk.current) = (5, 5);
-    disk.log.extend((1..=3).map(|counter| proposal(5, counter)));
-    (1..=4).for_each(|id| world.start(id));
-    assert!(world.settle(10_000, World::all_serve));
-    let leader = world.leader().expect("a leader");
-    (0..3).for_each(|_| world.propose(leader));
-    world.pass(1_000);
-    world.start(5);
-    world.pass(10_000);
-    assert_eq!(world.leader(), Some(leader));
-    assert_eq!(world.zab(leader).epoch(), 1, "the ensemble goes on");
-    for id in 1..=4 {
-        assert!(world.server(id).serving);
-        assert_eq!(world.server(id).tree, world.check.committed);
-    }
-    assert!(!world.server(5).serving);
-    assert_eq!(world.server(5).disk.log.len(), 3, "the old history is untouched");
-    assert!(world.zab(leader).refused_newer_histories() > 0);
-    assert!(world.zab(5).refused_newer_histories() > 0);
-}
-
-/// Whoever only promised a newer epoch has nothing that this leader lacks. But the leader makes way only
-/// if it knows that, from the vote the learner had for itself.
-#[test]
-fn a_leader_makes_way_for_a_promise_only_on_evidence() {
-    let mut leader = Alone::serving();
-    let out = leader.info(2, 1, 7);
-    assert!(leader.zab.serving(), "nobody knows its history");
-    assert_eq!(to_learner(&out, 2), [(PacketKind::LeaderInfo, Zxid::new(2, 0))]);
-    leader.input(Input::LearnerClosed(2));
-
-    // It votes for another: that says nothing of its own history.
-    let notification = vote(ServerState::Looking, 2, Zxid::new(1, 1), 9, 1);
-    leader.input(Input::Notified { from: 1, notification });
-    leader.info(3, 1, 7);
-    assert!(leader.zab.serving());
-    leader.input(Input::LearnerClosed(3));
-
-    // Its own is newer.
-    for (zxid, epoch) in [(Zxid::new(7, 1), 7), (Zxid::new(2, 9), 2)] {
-        let notification = vote(ServerState::Looking, 1, zxid, 10, epoch);
-        leader.input(Input::Notified { from: 1, notification });
-        let refused = leader.zab.refused_newer_histories();
-        leader.info(4, 1, 7);
-        assert!(leader.zab.serving());
-        assert_eq!(leader.zab.refused_newer_histories(), refused + 1);
-        leader.input(Input::LearnerClosed(4));
-    }
-
-    // Evidence serves once: who comes again must have voted again.
-    let notification = vote(ServerState::Looking, 1, Zxid::new(1, 1), 11, 1);
-    leader.input(Input::Notified { from: 1, notification });
-    leader.info(5, 1, 7);
-    assert!(!leader.zab.serving());
-    let why = leader.zab.last_loss().expect("a reason");
-    assert_eq!(*why, Lost::PromisedNewer { server: 1, theirs: 7, ours: 2 });
-}
-
-/// A learner that takes the epoch of a leader although it has promised a newer one breaks that promise.
-#[test]
-fn a_leader_takes_no_ack_of_an_epoch_older_than_the_promise() {
-    let mut leader = Alone::serving();
-    leader.info(2, 1, 7);
-    assert!(closes(&leader.ack_epoch(2, Zxid::new(1, 1), Some(1)), 2));
-}
-
-impl Alone {
-    /// Observer 4 of leader 3, which has announced epoch 2.
-    fn observer() -> Alone {
-        let mut server = Alone::new(config(4, 3, 1), 1, 1, &[(1, 1)]);
-        for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
-            let notification = vote(state, 3, Zxid::new(1, 1), 7, 1);
-            server.input(Input::Notified { from, notification });
-        }
-        server.input(Input::LeaderConnected);
-        server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
-        server.input(Input::AcceptedEpochSaved(2));
-        server
-    }
-
-    fn leader_sends(&mut self, kind: PacketKind, zxid: Zxid, data: Bytes) -> Vec<Output> {
-        self.input(Input::FromLeader(Packet::with(kind, zxid, data)))
-    }
-}
-
-/// The header of a transaction was read, its body was not, and the server fell over when it applied it.
-#[test]
-fn a_transaction_that_cannot_be_read_is_never_logged_whatever_carries_it() {
-    use PacketKind::{Inform, InformAndActivate, Proposal};
-    for kind in [Proposal, Inform, InformAndActivate] {
-        let mut server = Alone::observer();
-        server.leader_says(PacketKind::Diff, Zxid::new(1, 1));
-        if kind != Proposal {
-            server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
-            server.input(Input::CurrentEpochSaved(2));
-            server.leader_says(PacketKind::UpToDate, Zxid(-1));
-            assert!(server.zab.serving());
-        }
-        let zxid = Zxid::new(2, 1);
-        let whole = common::payload(zxid, "x");
-        let leader = if kind == InformAndActivate { &[0; 8][..] } else { &[] };
-        let cut = [leader, &whole[..40]].concat();
-        let out = server.leader_sends(kind, zxid, cut.into());
-        assert_eq!(appended(&out), [], "{kind:?}");
-        assert_eq!(server.zab.leader(), None, "{kind:?}");
-    }
-}
-
-/// Numbers that no zxid can have came from the network into sums and comparisons.
-#[test]
-fn a_zxid_beyond_the_leaders_epoch_ends_the_role() {
-    let far = [Zxid(i64::MAX), Zxid(i64::MIN), Zxid(-1), Zxid::new(3, 1), Zxid::new(u32::MAX, 1)];
-    for zxid in far {
-        let mut server = Alone::observer();
-        server.leader_says(PacketKind::Snap, zxid);
-        server.input(Input::SnapshotReceived);
-        assert_eq!(server.zab.leader(), None, "a snapshot of {zxid}");
-
-        let mut server = Alone::observer();
-        server.leader_says(PacketKind::Trunc, zxid);
-        assert_eq!(server.zab.leader(), None, "a cut behind {zxid}");
-
-        let mut server = Alone::observer();
-        server.leader_says(PacketKind::Diff, Zxid::new(1, 1));
-        server.leader_sends(PacketKind::Proposal, zxid, common::payload(zxid, "x"));
-        server.leader_says(PacketKind::Commit, zxid);
-        server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
-        assert_eq!(server.zab.leader(), None, "a proposal {zxid}");
-    }
-}
-
-/// INFORM overtook a proposal that waited for its commit; the log was to grow backwards.
-#[test]
-fn an_inform_does_not_overtake_a_proposal_of_the_synchronization() {
-    let mut server = Alone::observer();
-    server.leader_says(PacketKind::Snap, Zxid::new(1, 7));
-    server.input(Input::SnapshotReceived);
-    server.proposes(1, 8);
-    let zxid = Zxid::new(1, 9);
-    server.leader_sends(PacketKind::Inform, zxid, common::payload(zxid, "x"));
-    server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
-    assert_eq!(server.zab.leader(), None);
-}
-
-impl Alone {
-    /// Server 1 has 1.1 and 1.2, could not cut its log to 1.1, and follows 3 again, whose vote is this.
-    fn needs_snapshot(zxid: Zxid, peer_epoch: i64) -> Alone {
-        let mut server = Alone::follower(1, 1, &[(1, 1), (1, 2)]);
-        server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
-        server.input(Input::AcceptedEpochSaved(2));
-        server.leader_says(PacketKind::Trunc, Zxid::new(1, 1));
-        server.input(Input::TruncateFailed);
-        server.timeout();
-        for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
-            let notification = vote(state, 3, zxid, 9, peer_epoch);
-            server.input(Input::Notified { from, notification });
-        }
-        assert_eq!(server.zab.leader(), Some(3));
-        server.input(Input::LeaderConnected);
-        server
-    }
-}
-
-/// A server that needs a snapshot says that it has nothing, so its leader could not see that it lacks
-/// what this server has. The server looks itself, at the vote that made the leader.
-#[test]
-fn a_server_that_needs_a_snapshot_refuses_a_leader_that_is_behind_it() {
-    let mut server = Alone::needs_snapshot(Zxid::new(1, 1), 1);
-    server.leader_says(PacketKind::LeaderInfo, Zxid::new(3, 0));
-    let out = server.input(Input::AcceptedEpochSaved(3));
-    assert_eq!(to_leader(&out), []);
-    let (theirs, ours) = (Zxid::new(1, 1), Zxid::new(1, 2));
-    let error = Misbehaved::BehindLearner { epoch: 1, theirs, ours };
-    assert_eq!(server.zab.last_loss(), Some(&Lost::Leader { leader: 3, error }));
-
-    // A leader as new as this server, one that is established, and an ACK that does not count.
-    for (zxid, peer_epoch, epoch) in
-        [(Zxid::new(1, 2), 1, 3), (Zxid::new(1, 1), 2, 3), (Zxid::new(1, 1), 1, 2)]
-    {
-        let mut server = Alone::needs_snapshot(zxid, peer_epoch);
-        let mut out = server.leader_says(PacketKind::LeaderInfo, Zxid::new(epoch, 0));
-        if epoch == 3 {
-            out = server.input(Input::AcceptedEpochSaved(3));
-        }
-        assert_eq!(to_leader(&out), [(PacketKind::AckEpoch, Zxid::ZERO)]);
-    }
 }
