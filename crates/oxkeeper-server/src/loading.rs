@@ -97,7 +97,7 @@ pub fn load_state<D: Disk>(disk: &D, settings: &LoadSettings) -> Result<LoadedSt
     state.set_last_zxid(loaded.last_zxid);
     Ok(LoadedState {
         state,
-        history: History { last_zxid: loaded.last_zxid, recent },
+        history: History { last_zxid: loaded.last_zxid, recent, lost_tail: None },
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,
         snapshot_time,

@@ -110,7 +110,7 @@ pub fn load_state(disk: &FuseDisk, recent: usize) -> Result<LoadedState, Storage
     state.set_last_zxid(loaded.last_zxid);
     Ok(LoadedState {
         state,
-        history: History { last_zxid: loaded.last_zxid, recent },
+        history: History { last_zxid: loaded.last_zxid, recent, lost_tail: None },
         needs_snapshot: loaded.needs_snapshot,
     })
 }
