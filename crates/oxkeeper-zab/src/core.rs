@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, ServerState};
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
+use crate::error::Lost;
 use crate::history::CommittedLog;
+use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
 use crate::{Config, History, Input, LinkId, Output, Proposal};
 
 /// What the disk has answered, once the core has noted it.
@@ -51,6 +53,12 @@ pub struct Core {
     pub appended: Zxid,
     /// Last zxid known durable.
     pub flushed: Zxid,
+    /// What lies between them.
+    pub unflushed: Unflushed,
+    /// Bytes that may wait in one place.
+    pub queue_limit: usize,
+    /// The time of the input that is being treated.
+    pub now_ms: u64,
     /// The newest committed proposals.
     pub log: CommittedLog,
     /// The zxid up to which this server had acknowledged, if its history ends before: it has no say
@@ -82,6 +90,9 @@ impl Core {
             applied: Zxid::ZERO,
             appended: Zxid::ZERO,
             flushed: Zxid::ZERO,
+            unflushed: Unflushed::default(),
+            queue_limit: MAX_QUEUED_BYTES,
+            now_ms: 0,
             log: CommittedLog::new(limit, Vec::new()),
             lost_tail: None,
             adopted_unsaved: false,
@@ -128,6 +139,7 @@ impl Core {
     pub fn append(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
         assert!(self.appended < proposal.zxid, "the log grows in zxid order");
         self.appended = proposal.zxid;
+        self.unflushed.appended(&proposal, self.now_ms);
         out.push(Output::Append(proposal));
     }
 
@@ -164,6 +176,27 @@ impl Core {
         out.push(Output::AdoptSnapshot(zxid));
     }
 
+    /// When an append that is not durable yet has waited too long.
+    pub fn disk_deadline_ms(&self) -> Option<u64> {
+        self.unflushed.oldest().map(|(_, at_ms)| at_ms + self.ticks_ms(self.config.sync_limit))
+    }
+
+    /// Has the oldest append waited for syncLimit?
+    pub fn check_disk_time(&self) -> Result<(), Lost> {
+        match self.unflushed.oldest() {
+            Some((oldest, at_ms)) if self.disk_deadline_ms() <= Some(self.now_ms) => {
+                Err(Lost::DiskHangs { oldest, ms: self.now_ms - at_ms })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Do more bytes wait for the disk than may?
+    pub fn check_disk_bytes(&self) -> Result<(), Lost> {
+        let bytes = self.unflushed.bytes();
+        if self.queue_limit < bytes { Err(Lost::DiskTooSlow { bytes }) } else { Ok(()) }
+    }
+
     /// Asks the disk for something that is answered.
     pub fn disk(&mut self, request: Output, out: &mut Vec<Output>) {
         self.disk_pending += 1;
@@ -184,6 +217,7 @@ impl Core {
         match input {
             Input::Flushed(zxid) => {
                 self.flushed = self.flushed.max(zxid);
+                self.unflushed.flushed(zxid);
                 DiskAnswer::Flushed
             }
             Input::AcceptedEpochSaved(epoch) => {

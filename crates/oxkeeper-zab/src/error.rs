@@ -36,6 +36,8 @@ pub enum Misbehaved {
     NewerThanLeader { server: ServerId, theirs: (Epoch, Zxid), ours: (Epoch, Zxid) },
     #[error("server {server} has configuration version {theirs:#x}, this leader {ours:#x}")]
     NewerConfig { server: ServerId, theirs: i64, ours: i64 },
+    #[error("more than {0} syncs wait for an answer")]
+    TooManySyncs(usize),
     #[error("nothing heard for {0} ms")]
     Silent(u64),
     #[error("a proposal was not acknowledged for {0} ms")]
@@ -60,6 +62,7 @@ impl Misbehaved {
             | Misbehaved::BehindLearner { .. }
             | Misbehaved::NewerThanLeader { .. }
             | Misbehaved::NewerConfig { .. }
+            | Misbehaved::TooManySyncs(_)
             | Misbehaved::Silent(_)
             | Misbehaved::Slow(_) => false,
         }
@@ -78,6 +81,16 @@ pub enum Lost {
     PromisedNewer { server: ServerId, theirs: Epoch, ours: Epoch },
     #[error("the epoch's zxids are used up")]
     ZxidsUsedUp,
+    #[error("the disk has not written {oldest} within {ms} ms")]
+    DiskHangs { oldest: Zxid, ms: u64 },
+    #[error("the disk does not keep up: {bytes} bytes wait for it")]
+    DiskTooSlow { bytes: usize },
+    #[error("no quorum keeps up: proposals of {bytes} bytes wait for it")]
+    QuorumTooSlow { bytes: usize },
+    #[error(
+        "{bytes} bytes from leader {leader} wait for the end of the synchronization, or for their commits"
+    )]
+    TooMuchQueued { leader: ServerId, bytes: usize },
     #[error("the connection to leader {0} is closed")]
     LeaderClosed(ServerId),
     #[error("leader {leader}: {error}")]
@@ -99,6 +112,8 @@ impl Lost {
 pub enum CloseReason {
     #[error("learner {}: {error}", server.map_or("unknown".to_owned(), |id| id.to_string()))]
     Misbehaved { server: Option<ServerId>, error: Misbehaved },
+    #[error("there are {0} learners already")]
+    TooMany(usize),
     #[error("learner {0}: connected again")]
     ConnectedAgain(ServerId),
 }

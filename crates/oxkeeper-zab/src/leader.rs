@@ -13,11 +13,18 @@ use oxkeeper_proto::{Decode, Epoch, OpCode, Reader, ServerId, Zxid};
 use crate::core::{Core, DiskAnswer};
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
 use crate::history::Choice;
+use crate::queue::ProposalQueue;
 use crate::{LinkId, Output, Proposal};
 use link::{Link, Stage};
 
 /// Highest epoch believed of a peer. zxids are signed on the wire, and no ensemble ever gets there.
 pub(crate) const MAX_EPOCH: Epoch = i32::MAX as Epoch - 1;
+
+/// Learners, and connections that may become some, at most.
+const MAX_LINKS: usize = 4_096;
+/// Syncs without an answer at most; a learner that asks for one more is closed. (Local clients are
+/// bounded by what their connections may have under way.)
+const MAX_SYNCS: usize = 1 << 20;
 
 /// What the leader is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +87,7 @@ pub struct Leader {
     links: BTreeMap<LinkId, Link>,
     proposed: Zxid,
     committed: Zxid,
-    outstanding: VecDeque<Proposal>,
+    outstanding: ProposalQueue,
     /// Last zxid each voter has logged in this epoch.
     acked: BTreeMap<ServerId, Zxid>,
     /// Syncs that wait for the commit of a zxid.
@@ -106,7 +113,7 @@ impl Leader {
             links: BTreeMap::new(),
             proposed: core.applied,
             committed: core.applied,
-            outstanding: VecDeque::new(),
+            outstanding: ProposalQueue::default(),
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
@@ -142,7 +149,7 @@ impl Leader {
     }
 
     /// Proposals appended but not committed, for the end of the role.
-    pub fn into_outstanding(self) -> VecDeque<Proposal> {
+    pub fn into_outstanding(self) -> ProposalQueue {
         self.outstanding
     }
 
@@ -157,8 +164,8 @@ impl Leader {
     // ---- time
 
     /// The next deadline of any kind.
-    pub fn next_timeout(&self) -> u64 {
-        let mut next = self.next_ping_ms;
+    pub fn next_timeout(&self, core: &Core) -> u64 {
+        let mut next = self.next_ping_ms.min(core.disk_deadline_ms().unwrap_or(u64::MAX));
         if !self.serving() {
             next = next.min(self.stage_deadline_ms);
         }
@@ -172,6 +179,9 @@ impl Leader {
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
+        // Its followers make a quorum without it, and all it has not written would have to be made up
+        // for by whoever leads next. The role's end waits for the disk, so it does not win again before.
+        core.check_disk_time()?;
         if !self.serving() && self.stage_deadline_ms <= now_ms {
             return Err(Lost::NoQuorumInTime { waiting: self.stage.name() });
         }
@@ -210,7 +220,11 @@ impl Leader {
     // ---- links
 
     /// A learner connected.
-    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64) {
+    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
+        if MAX_LINKS <= self.links.len() {
+            out.push(Output::CloseLearner { link, reason: CloseReason::TooMany(MAX_LINKS) });
+            return;
+        }
         let limit_ms = core.ticks_ms(core.config.init_limit);
         self.links.insert(link, Link::new(now_ms, limit_ms));
     }
@@ -566,7 +580,7 @@ impl Leader {
         }
         link.stage = Stage::NewLeaderSent;
         if !link.observer {
-            for proposal in &self.outstanding {
+            for proposal in self.outstanding.iter() {
                 let proposal = proposal.clone();
                 out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
             }
@@ -634,7 +648,7 @@ impl Leader {
         link.serving_limit(core.ticks_ms(core.config.sync_limit));
         out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
         // Old followers cannot take a commit between NEWLEADER and UPTODATE.
-        for zxid in std::mem::take(&mut link.held_commits) {
+        for zxid in link.held_commits.take() {
             out.push(Output::ToLearner(id, Packet::bare(PacketKind::Commit, zxid)));
         }
     }
@@ -648,7 +662,7 @@ impl Leader {
         now_ms: u64,
         proposal: Proposal,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Lost> {
         assert_eq!(Some(proposal.zxid), self.next_zxid(), "every allocated zxid is proposed");
         self.proposed = proposal.zxid;
         for (id, link) in &mut self.links {
@@ -660,6 +674,11 @@ impl Leader {
         }
         self.outstanding.push_back(proposal.clone());
         core.append(proposal, out);
+        let bytes = self.outstanding.bytes();
+        if core.queue_limit < bytes {
+            return Err(Lost::QuorumTooSlow { bytes });
+        }
+        core.check_disk_bytes()
     }
 
     /// The own log has grown.
@@ -758,6 +777,9 @@ impl Leader {
         let request = Request::decode(&data)
             .map_err(|error| Misbehaved::Malformed { packet: "REQUEST", error })?;
         if request.op == OpCode::Sync.code() {
+            if MAX_SYNCS <= self.syncs.len() {
+                return Err(Misbehaved::TooManySyncs(MAX_SYNCS));
+            }
             self.sync(SyncFor::Link(id), out);
         } else {
             let auth = packet.auth.unwrap_or_default();

@@ -16,6 +16,7 @@ use crate::election::Vote;
 use crate::error::{Lost, Misbehaved};
 use crate::history::follows;
 use crate::leader::MAX_EPOCH;
+use crate::queue::ProposalQueue;
 use crate::{Input, Output, Proposal};
 
 /// How a learner was brought up to date.
@@ -68,17 +69,18 @@ pub struct Learner {
     /// How it was synchronized.
     pub sync: Option<SyncKind>,
     /// Proposals that came during synchronization and are not logged yet.
-    remembered: VecDeque<Proposal>,
+    remembered: ProposalQueue,
     /// Commits for them, in order.
     commits: VecDeque<Zxid>,
     /// Appended, not yet committed. In broadcast only.
-    pending: VecDeque<Proposal>,
+    pending: ProposalQueue,
     /// Appended, not yet acknowledged.
     unacked: VecDeque<Zxid>,
     /// The last zxid of the history so far, for the check against holes.
     last_seen: Zxid,
     /// Packets that arrived while the log was being cut.
     held: VecDeque<Packet>,
+    held_bytes: usize,
     heard_ms: u64,
     limit_ms: u64,
 }
@@ -100,12 +102,13 @@ impl Learner {
             phase: Phase::Connecting,
             epoch: 0,
             sync: None,
-            remembered: VecDeque::new(),
+            remembered: ProposalQueue::default(),
             commits: VecDeque::new(),
-            pending: VecDeque::new(),
+            pending: ProposalQueue::default(),
             unacked: VecDeque::new(),
             last_seen: core.applied,
             held: VecDeque::new(),
+            held_bytes: 0,
             heard_ms: now_ms,
             limit_ms: core.ticks_ms(core.config.init_limit),
         }
@@ -128,7 +131,7 @@ impl Learner {
     }
 
     /// Proposals appended but not committed, for the end of the role.
-    pub fn into_pending(self) -> VecDeque<Proposal> {
+    pub fn into_pending(self) -> ProposalQueue {
         self.pending
     }
 
@@ -171,7 +174,8 @@ impl Learner {
             Input::LeaderConnected => self.on_connected(core, now_ms, out),
             Input::LeaderClosed => return Err(Lost::LeaderClosed(self.leader)),
             Input::FromLeader(packet) => {
-                return self.on_packet(core, now_ms, packet, out).map_err(|e| self.lost(e));
+                self.on_packet(core, now_ms, packet, out).map_err(|error| self.lost(error))?;
+                return self.check_queues(core);
             }
             Input::SnapshotProgress => self.heard(now_ms),
             Input::SnapshotReceived => self.on_snapshot_received(core, now_ms, out),
@@ -179,6 +183,30 @@ impl Learner {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Is what waits within its bounds? `commits` and `unacked` follow `remembered` and what the disk
+    /// has to write. (That its disk hangs the leader notices, by ACKs that do not come, and closes the
+    /// link; the role's end waits for the disk.)
+    fn check_queues(&self, core: &mut Core) -> Result<(), Lost> {
+        core.check_disk_bytes()?;
+        let bytes = self.remembered.bytes() + self.pending.bytes() + self.held_bytes;
+        if bytes <= core.queue_limit {
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::Synchronizing { memory: false, .. }) {
+            // There is more to catch up with than can be remembered: next time as a snapshot.
+            core.needs_snapshot = true;
+        }
+        Err(Lost::TooMuchQueued { leader: self.leader, bytes })
+    }
+
+    /// Keeps a packet until the log is cut. A ping was a sign of life, and is done with.
+    fn hold(&mut self, packet: Packet) {
+        if packet.known_kind() != Some(PacketKind::Ping) {
+            self.held_bytes += packet.data.as_ref().map_or(0, Bytes::len) + 100;
+            self.held.push_back(packet);
+        }
     }
 
     /// The disk has carried out something.
@@ -234,7 +262,7 @@ impl Learner {
         self.heard(now_ms);
         match self.phase {
             Phase::Truncating { .. } => {
-                self.held.push_back(packet);
+                self.hold(packet);
                 Ok(())
             }
             Phase::LeaderInfo => self.on_leader_info(core, &packet, out),
@@ -407,6 +435,7 @@ impl Learner {
             }
             self.last_seen = core.applied;
             self.phase = Phase::Synchronizing { epoch, memory: true };
+            self.held_bytes = 0;
             for packet in std::mem::take(&mut self.held) {
                 self.on_packet(core, now_ms, packet, out)?;
             }
@@ -619,7 +648,7 @@ impl Learner {
         zxid: Zxid,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        match self.pending.pop_front_if(|proposal| proposal.zxid == zxid) {
+        match self.pending.pop_front_if(zxid) {
             Some(proposal) => {
                 core.apply(proposal, out);
                 Ok(())

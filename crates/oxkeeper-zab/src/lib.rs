@@ -25,6 +25,7 @@ mod history;
 mod leader;
 mod learner;
 mod proposal;
+mod queue;
 mod zab;
 
 pub use election::Vote;
@@ -32,6 +33,7 @@ pub use error::{CloseReason, Lost, Misbehaved};
 pub use leader::SyncCounts;
 pub use learner::SyncKind;
 pub use proposal::Proposal;
+pub use queue::MAX_QUEUED_BYTES;
 pub use zab::Zab;
 
 use bytes::Bytes;

@@ -3,8 +3,6 @@
 //! LOOKING, then FOLLOWING, OBSERVING or LEADING, then, when that ends for whatever reason, a stop in
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
-use std::collections::VecDeque;
-
 use oxkeeper_proto::quorum::ServerState;
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
@@ -13,7 +11,8 @@ use crate::election::{Elected, Election, Vote};
 use crate::error::Lost;
 use crate::leader::{Leader, SyncCounts};
 use crate::learner::{Learner, SyncKind};
-use crate::{Config, History, Input, LinkId, Output, Phase, Proposal};
+use crate::queue::ProposalQueue;
+use crate::{Config, History, Input, LinkId, Output, Phase};
 
 /// A leader that turns this server away at once is not asked again at once: the pause before the next
 /// election grows by this with each failure, in ms.
@@ -208,6 +207,17 @@ impl Zab {
         self.last_loss.as_ref()
     }
 
+    /// Did a leader ask for a cut of the log that could not be made, so that only a snapshot can bring
+    /// this server in line?
+    pub fn needs_snapshot(&self) -> bool {
+        self.core.needs_snapshot
+    }
+
+    /// Replaces [`crate::MAX_QUEUED_BYTES`]: what may wait in one place, in bytes.
+    pub fn limit_queues(&mut self, bytes: usize) {
+        self.core.queue_limit = bytes;
+    }
+
     // ---- time
 
     /// When [`Self::on_timeout`] must be called, in ms.
@@ -215,13 +225,14 @@ impl Zab {
         match &self.role {
             Role::Looking => Some(self.election.next_timeout()),
             Role::Learning(learner) => Some(learner.deadline_ms()),
-            Role::Leading(leader) => Some(leader.next_timeout()),
+            Role::Leading(leader) => Some(leader.next_timeout(&self.core)),
             Role::Stopping => self.core.disk_idle().then_some(self.look_at_ms),
         }
     }
 
     /// A deadline has passed.
     pub fn on_timeout(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        self.core.now_ms = now_ms;
         match &mut self.role {
             Role::Looking => {
                 let elected = self.election.on_timeout(now_ms, out);
@@ -243,6 +254,7 @@ impl Zab {
 
     /// Takes one input; appends what must be done.
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        self.core.now_ms = now_ms;
         match input {
             Input::Notified { from, notification } => {
                 self.core.note_history(from, &notification);
@@ -296,7 +308,7 @@ impl Zab {
         let result = match (&mut self.role, input) {
             (Role::Learning(learner), input) => learner.on_leader(core, now_ms, input, out),
             (Role::Leading(leader), Input::LearnerConnected(link)) => {
-                leader.on_connected(core, link, now_ms);
+                leader.on_connected(core, link, now_ms, out);
                 Ok(())
             }
             (Role::Leading(leader), Input::LearnerClosed(link)) => leader.on_closed(core, link),
@@ -328,7 +340,8 @@ impl Zab {
         let serving = self.serving();
         match (&mut self.role, input) {
             (Role::Leading(leader), Input::Propose(proposal)) => {
-                leader.propose(&mut self.core, now_ms, proposal, out);
+                let result = leader.propose(&mut self.core, now_ms, proposal, out);
+                self.end_if_lost(result, now_ms, out);
             }
             (Role::Leading(leader), Input::Sync(_)) if serving => leader.local_sync(out),
             (Role::Leading(leader), Input::ToLearner(link, packet)) => {
@@ -412,7 +425,7 @@ impl Zab {
                 self.sync_counts.snap += leader.sync_counts.snap;
                 leader.into_outstanding()
             }
-            Role::Looking | Role::Stopping => VecDeque::new(),
+            Role::Looking | Role::Stopping => ProposalQueue::default(),
         };
         let pause_ms = (PAUSE_MS * self.failures).min(LONGEST_PAUSE_MS);
         self.look_at_ms = now_ms + pause_ms;
@@ -424,7 +437,6 @@ impl Zab {
         if serving {
             out.push(Output::StopServing);
         }
-        let pending: Vec<Proposal> = pending.into();
         for proposal in pending {
             self.core.apply(proposal, out);
         }

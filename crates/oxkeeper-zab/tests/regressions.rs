@@ -308,6 +308,7 @@ fn a_learner_that_acknowledges_nothing_is_given_up() {
     let mut server = Alone::serving();
     server.ack(1, Zxid::new(2, 0));
     server.input(Input::Propose(proposal(2, 1)));
+    server.input(Input::Flushed(Zxid::new(2, 1)));
     let start = server.now;
     let mut closed = false;
     while !closed && server.now < start + 10_000 {

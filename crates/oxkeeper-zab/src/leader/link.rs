@@ -40,6 +40,25 @@ impl Stage {
     }
 }
 
+/// Commits that wait. An epoch's commits have no gaps, so the first and the last say all.
+#[derive(Debug, Default)]
+pub struct HeldCommits(Option<(Zxid, Zxid)>);
+
+impl HeldCommits {
+    pub fn push(&mut self, zxid: Zxid) {
+        let first = self.0.map_or(zxid, |(first, last)| {
+            assert_eq!(last.next(), Some(zxid), "every zxid is committed, in order");
+            first
+        });
+        self.0 = Some((first, zxid));
+    }
+
+    pub fn take(&mut self) -> impl Iterator<Item = Zxid> + use<> {
+        let (first, last) = self.0.take().unwrap_or((Zxid(1), Zxid(0)));
+        (first.0..=last.0).map(Zxid)
+    }
+}
+
 /// A connection from a learner.
 #[derive(Debug)]
 pub struct Link {
@@ -57,7 +76,7 @@ pub struct Link {
     /// The limit from its next sign of life on.
     next_limit_ms: u64,
     /// Commits made between NEWLEADER and UPTODATE.
-    pub held_commits: Vec<Zxid>,
+    pub held_commits: HeldCommits,
     /// Last proposal sent, and since when one has been waiting for its ACK.
     sent: Zxid,
     unacked_since_ms: Option<u64>,
@@ -74,7 +93,7 @@ impl Link {
             heard_ms: now_ms,
             limit_ms,
             next_limit_ms: limit_ms,
-            held_commits: Vec::new(),
+            held_commits: HeldCommits::default(),
             sent: Zxid::ZERO,
             unacked_since_ms: None,
         }

@@ -124,6 +124,8 @@ pub struct World {
     pub no_log_reads: bool,
     /// Appends that one flush covers at most.
     pub flush_group: usize,
+    /// Disks that do nothing for now.
+    pub stalled: BTreeSet<ServerId>,
     /// How long the end of a random schedule took.
     pub recovered_ms: u64,
 }
@@ -193,6 +195,7 @@ impl World {
             proposed: 0,
             no_log_reads: false,
             flush_group: usize::MAX,
+            stalled: BTreeSet::new(),
             recovered_ms: 0,
         }
     }
@@ -379,7 +382,7 @@ impl World {
             if server.connecting.is_some() {
                 events.push(Event::Connect(id));
             }
-            if !server.disk.queue.is_empty() {
+            if !server.disk.queue.is_empty() && !self.stalled.contains(&id) {
                 events.push(Event::Disk(id));
             }
             if !server.reads.is_empty() {
