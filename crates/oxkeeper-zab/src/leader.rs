@@ -167,9 +167,10 @@ impl Leader {
     pub fn next_timeout(&self, core: &Core) -> u64 {
         let mut next = self.next_ping_ms.min(core.disk_deadline_ms().unwrap_or(u64::MAX));
         if !self.serving() {
-            next = next.min(self.stage_deadline_ms);
+            next = next.min(self.stage_deadline_ms(core));
         }
-        self.links.values().map(Link::deadline_ms).fold(next, u64::min)
+        let waiting = self.links.values().filter(|link| self.must_speak(link));
+        waiting.map(Link::deadline_ms).fold(next, u64::min)
     }
 
     /// A deadline has passed.
@@ -182,12 +183,13 @@ impl Leader {
         // Its followers make a quorum without it, and all it has not written would have to be made up
         // for by whoever leads next. The role's end waits for the disk, so it does not win again before.
         core.check_disk_time()?;
-        if !self.serving() && self.stage_deadline_ms <= now_ms {
+        if !self.serving() && self.stage_deadline_ms(core) <= now_ms {
             return Err(Lost::NoQuorumInTime { waiting: self.stage.name() });
         }
         let late: Vec<_> = self
             .links
             .iter()
+            .filter(|(_, link)| self.must_speak(link))
             .filter_map(|(id, link)| Some((*id, link.check_deadline(now_ms).err()?)))
             .collect();
         for (id, error) in late {
@@ -196,12 +198,26 @@ impl Leader {
         if self.next_ping_ms <= now_ms {
             self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
             let ping = Packet::bare(PacketKind::Ping, self.proposed);
-            for (id, link) in self.links.iter().filter(|(_, link)| link.has_sender()) {
+            for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
                 debug_assert!(link.server.is_some());
                 out.push(Output::ToLearner(*id, ping.clone()));
             }
         }
         self.check_quorum(core)
+    }
+
+    /// Who has acknowledged NEWLEADER has nothing to say before UPTODATE.
+    fn must_speak(&self, link: &Link) -> bool {
+        self.serving() || link.stage != Stage::Acknowledged
+    }
+
+    /// When the wait for a quorum ends. A voter that is getting its snapshot is worth waiting for: the
+    /// next attempt would only begin the same stream anew.
+    fn stage_deadline_ms(&self, core: &Core) -> u64 {
+        let voter = |id| core.config.ensemble.is_voter(id);
+        let waited_for = |link: &&Link| link.gets_snapshot() && link.server.is_some_and(voter);
+        let latest = self.links.values().filter(waited_for).map(Link::deadline_ms).max();
+        self.stage_deadline_ms.max(latest.unwrap_or(0))
     }
 
     /// A leader that serves needs a quorum of live, synchronized voters. Without one nobody could join
@@ -212,7 +228,8 @@ impl Leader {
         }
         let me = core.config.me;
         let alive = |id: ServerId| {
-            id == me || self.links.values().any(|link| link.server == Some(id) && link.has_sender())
+            let alive = |link: &Link| link.server == Some(id) && link.alive(core.now_ms);
+            id == me || self.links.values().any(alive)
         };
         if core.config.ensemble.is_quorum(alive) { Ok(()) } else { Err(Lost::NoQuorum) }
     }
@@ -245,6 +262,13 @@ impl Leader {
         if self.links.remove(&link).is_some() {
             out.push(Output::CloseLearner { link, reason });
             self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        }
+    }
+
+    /// The driver tells how far the snapshot for a learner is.
+    pub fn on_streamed(&mut self, now_ms: u64, id: LinkId, bytes: u64, ended: bool) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.streamed(now_ms, bytes, ended);
         }
     }
 
@@ -302,6 +326,8 @@ impl Leader {
                 out.push(Output::Revalidate { link: id, data });
                 Ok(())
             }
+            // Says that it is still reading or writing.
+            (Stage::NewLeaderSent | Stage::Acknowledged, Some(PacketKind::Ping)) => Ok(()),
             (Stage::UpToDate, _) => Ok(()),
             (stage, kind) => Err(Misbehaved::Unexpected {
                 phase: stage.name(),
@@ -578,6 +604,7 @@ impl Leader {
             out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
             out.push(Output::ToLearner(id, commit));
         }
+        link.sync = Some(kind);
         link.stage = Stage::NewLeaderSent;
         if !link.observer {
             for proposal in self.outstanding.iter() {
@@ -607,7 +634,7 @@ impl Leader {
             }
             return Ok(());
         }
-        link.stage = Stage::Acknowledged;
+        link.acknowledged();
         if core.config.ensemble.is_voter(server) && !link.observer {
             self.new_leader_acks.insert(server);
         }
@@ -643,9 +670,7 @@ impl Leader {
 
     fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.stage = Stage::UpToDate;
-        // It has had no reason to speak since its ACK: the shorter limit starts with its next words.
-        link.serving_limit(core.ticks_ms(core.config.sync_limit));
+        link.up_to_date(core.now_ms, core.ticks_ms(core.config.sync_limit));
         out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
         // Old followers cannot take a commit between NEWLEADER and UPTODATE.
         for zxid in link.held_commits.take() {

@@ -121,6 +121,17 @@ pub enum Input {
     LearnerClosed(LinkId),
     /// A packet from a learner.
     FromLearner(LinkId, Packet),
+    /// The stream behind [`Output::SnapshotToLearner`] goes on. As long as it does, the learner has no
+    /// deadline; after its end it has time to read and write it, see `docs/spec/quorum-protocol.md` 12.
+    /// To be told every second or so; a driver that never does leaves the learner initLimit for all of it.
+    SnapshotStreamed {
+        /// To which learner.
+        link: LinkId,
+        /// Bytes taken by the socket since the stream began.
+        bytes: u64,
+        /// Was that the last of it?
+        ended: bool,
+    },
 
     // ---- disk
     /// Every appended proposal up to this zxid is durable.

@@ -315,6 +315,10 @@ impl Zab {
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
                 leader.on_packet(core, now_ms, link, packet, out)
             }
+            (Role::Leading(leader), Input::SnapshotStreamed { link, bytes, ended }) => {
+                leader.on_streamed(now_ms, link, bytes, ended);
+                Ok(())
+            }
             // Left over from a role that has ended.
             _ => Ok(()),
         };

@@ -1,8 +1,12 @@
 //! A learner as its leader sees it.
 
+use oxkeeper_proto::quorum::PacketKind;
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::error::Misbehaved;
+
+/// Bytes in a millisecond that a learner is believed to read and write of a snapshot at least: 16 MB/s.
+const SNAPSHOT_BYTES_PER_MS: u64 = 16_000;
 
 /// How far a learner has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,15 @@ impl HeldCommits {
     }
 }
 
+/// A snapshot on its way to a learner, as the driver reports it.
+#[derive(Clone, Copy, Debug)]
+struct Streamed {
+    bytes: u64,
+    ended: bool,
+    /// When the last bytes left.
+    at_ms: u64,
+}
+
 /// A connection from a learner.
 #[derive(Debug)]
 pub struct Link {
@@ -68,9 +81,15 @@ pub struct Link {
     pub observer: bool,
     /// Its acceptedEpoch: it follows no older leader.
     pub promised: Epoch,
+    /// How it is being synchronized.
+    pub sync: Option<PacketKind>,
     /// Its last logged zxid, from ACKEPOCH.
     pub last_zxid: Zxid,
+    /// The first reports of its snapshot make this, the ACK of NEWLEADER ends it.
+    streamed: Option<Streamed>,
     heard_ms: u64,
+    /// Longest silence while it does not serve.
+    init_limit_ms: u64,
     /// Longest silence allowed.
     limit_ms: u64,
     /// The limit from its next sign of life on.
@@ -89,8 +108,11 @@ impl Link {
             server: None,
             observer: false,
             promised: 0,
+            sync: None,
             last_zxid: Zxid::ZERO,
+            streamed: None,
             heard_ms: now_ms,
+            init_limit_ms: limit_ms,
             limit_ms,
             next_limit_ms: limit_ms,
             held_commits: HeldCommits::default(),
@@ -105,9 +127,35 @@ impl Link {
         self.limit_ms = self.next_limit_ms;
     }
 
-    /// The limit of a learner that serves, from its next sign of life on.
-    pub fn serving_limit(&mut self, limit_ms: u64) {
+    /// It may serve. It has had no reason to speak since its ACK: it has its time to answer, and the
+    /// shorter limit starts with its next words.
+    pub fn up_to_date(&mut self, now_ms: u64, limit_ms: u64) {
+        self.stage = Stage::UpToDate;
+        self.heard_ms = now_ms;
         self.next_limit_ms = limit_ms;
+    }
+
+    /// It has made the leader's history durable.
+    pub fn acknowledged(&mut self) {
+        self.stage = Stage::Acknowledged;
+        self.streamed = None;
+    }
+
+    /// The driver reports how far its snapshot is.
+    pub fn streamed(&mut self, now_ms: u64, bytes: u64, ended: bool) {
+        if self.stage != Stage::NewLeaderSent || self.sync != Some(PacketKind::Snap) {
+            return;
+        }
+        let before = self.streamed;
+        let progress = before.is_none_or(|before| before.bytes < bytes || !before.ended && ended);
+        if progress {
+            self.streamed = Some(Streamed { bytes, ended, at_ms: now_ms });
+        }
+    }
+
+    /// Is a snapshot for it under way, or being read and written by it?
+    pub fn gets_snapshot(&self) -> bool {
+        self.streamed.is_some()
     }
 
     /// Registered for live traffic?
@@ -115,9 +163,10 @@ impl Link {
         matches!(self.stage, Stage::NewLeaderSent | Stage::Acknowledged | Stage::UpToDate)
     }
 
-    /// Is it pinged, and does it count as alive?
-    pub fn has_sender(&self) -> bool {
-        self.forwards()
+    /// Does it count for the quorum of a leader that serves? What a socket takes of a snapshot proves
+    /// nothing about the other end: only its own words count, for as long as without a snapshot.
+    pub fn alive(&self, now_ms: u64) -> bool {
+        self.forwards() && (self.streamed.is_none() || now_ms < self.silent_ms())
     }
 
     pub fn sent(&mut self, zxid: Zxid, now_ms: u64) {
@@ -132,17 +181,25 @@ impl Link {
     }
 
     pub fn deadline_ms(&self) -> u64 {
-        let silent = self.heard_ms + self.limit_ms;
+        let silent = self.silent_ms();
+        if let Some(Streamed { bytes, ended, at_ms }) = self.streamed {
+            let allowance_ms = if ended { bytes / SNAPSHOT_BYTES_PER_MS } else { 0 };
+            return silent.max(at_ms + self.init_limit_ms + allowance_ms);
+        }
         self.unacked_since_ms.map_or(silent, |since| silent.min(since + self.limit_ms))
     }
 
     pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
-        if self.heard_ms + self.limit_ms <= now_ms {
-            Err(Misbehaved::Silent(self.limit_ms))
-        } else if self.deadline_ms() <= now_ms {
-            Err(Misbehaved::Slow(self.limit_ms))
-        } else {
+        if now_ms < self.deadline_ms() {
             Ok(())
+        } else if self.silent_ms() <= now_ms {
+            Err(Misbehaved::Silent(now_ms - self.heard_ms))
+        } else {
+            Err(Misbehaved::Slow(self.limit_ms))
         }
+    }
+
+    fn silent_ms(&self) -> u64 {
+        self.heard_ms + self.limit_ms
     }
 }
