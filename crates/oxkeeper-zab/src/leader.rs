@@ -63,6 +63,16 @@ enum SyncFor {
     Link(LinkId),
 }
 
+/// A sync that waits.
+#[derive(Clone, Copy, Debug)]
+struct Sync {
+    /// For the commit of this zxid,
+    after: Zxid,
+    /// and for a quorum's words at or after this time.
+    heard_ms: u64,
+    who: SyncFor,
+}
+
 /// Counts of synchronizations by kind, for operators.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
@@ -90,8 +100,10 @@ pub struct Leader {
     outstanding: ProposalQueue,
     /// Last zxid each voter has logged in this epoch.
     acked: BTreeMap<ServerId, Zxid>,
-    /// Syncs that wait for the commit of a zxid.
-    syncs: VecDeque<(Zxid, SyncFor)>,
+    /// Syncs that wait, in the order in which they were asked for.
+    syncs: VecDeque<Sync>,
+    /// When a quorum was last asked for the sake of one.
+    asked_ms: Option<u64>,
     /// When the current wait has lasted too long.
     stage_deadline_ms: u64,
     next_ping_ms: u64,
@@ -116,6 +128,7 @@ impl Leader {
             outstanding: ProposalQueue::default(),
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
+            asked_ms: None,
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
             next_ping_ms: now_ms + core.config.tick_ms / 2,
             sync_counts: SyncCounts::default(),
@@ -197,11 +210,7 @@ impl Leader {
         }
         if self.next_ping_ms <= now_ms {
             self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
-            let ping = Packet::bare(PacketKind::Ping, self.proposed);
-            for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
-                debug_assert!(link.server.is_some());
-                out.push(Output::ToLearner(*id, ping.clone()));
-            }
+            self.ping(out);
         }
         self.check_quorum(core)
     }
@@ -249,8 +258,12 @@ impl Leader {
     /// A link broke.
     pub fn on_closed(&mut self, core: &Core, link: LinkId) -> Result<(), Lost> {
         self.links.remove(&link);
-        self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        self.forget_syncs(link);
         self.check_quorum(core)
+    }
+
+    fn forget_syncs(&mut self, link: LinkId) {
+        self.syncs.retain(|sync| !matches!(sync.who, SyncFor::Link(id) if id == link));
     }
 
     fn misbehaved(&mut self, id: LinkId, error: Misbehaved, out: &mut Vec<Output>) {
@@ -261,7 +274,7 @@ impl Leader {
     fn close(&mut self, link: LinkId, reason: CloseReason, out: &mut Vec<Output>) {
         if self.links.remove(&link).is_some() {
             out.push(Output::CloseLearner { link, reason });
-            self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+            self.forget_syncs(link);
         }
     }
 
@@ -286,6 +299,7 @@ impl Leader {
             Err(Fault::Link(error)) => self.misbehaved(id, error, out),
             Err(Fault::Role(lost)) => return Err(lost),
         }
+        self.answer_syncs(core, out);
         self.check_quorum(core)
     }
 
@@ -320,7 +334,7 @@ impl Leader {
                 }
                 Ok(())
             }
-            (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(id, packet, out),
+            (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(core, id, packet, out),
             (Stage::UpToDate, Some(PacketKind::Revalidate)) => {
                 let data = packet.data.unwrap_or_default();
                 out.push(Output::Revalidate { link: id, data });
@@ -785,15 +799,14 @@ impl Leader {
             }
         }
         core.apply(proposal, out);
-        while let Some((_, sync)) = self.syncs.pop_front_if(|(after, _)| *after <= zxid) {
-            Self::sync_done(sync, out);
-        }
+        self.answer_syncs(core, out);
     }
 
     // ---- requests
 
     fn on_request(
         &mut self,
+        core: &Core,
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
@@ -805,7 +818,7 @@ impl Leader {
             if MAX_SYNCS <= self.syncs.len() {
                 return Err(Misbehaved::TooManySyncs(MAX_SYNCS));
             }
-            self.sync(SyncFor::Link(id), out);
+            self.sync(core, SyncFor::Link(id), out);
         } else {
             let auth = packet.auth.unwrap_or_default();
             out.push(Output::Forwarded { link: id, data, auth });
@@ -814,15 +827,52 @@ impl Leader {
     }
 
     /// A sync of a local client.
-    pub fn local_sync(&mut self, out: &mut Vec<Output>) {
-        self.sync(SyncFor::Local, out);
+    pub fn local_sync(&mut self, core: &Core, out: &mut Vec<Output>) {
+        self.sync(core, SyncFor::Local, out);
     }
 
-    /// Done once everything proposed so far is committed and on its way to whoever asks.
-    fn sync(&mut self, sync: SyncFor, out: &mut Vec<Output>) {
-        match self.outstanding.back() {
-            None => Self::sync_done(sync, out),
-            Some(last) => self.syncs.push_back((last.zxid, sync)),
+    /// Done once everything proposed so far is committed and on its way to whoever asks, and a quorum
+    /// has been heard, not longer than a tick ago or anew: until then nobody else can have committed
+    /// anything that this leader does not know. If no quorum is heard any more, the role ends.
+    fn sync(&mut self, core: &Core, who: SyncFor, out: &mut Vec<Output>) {
+        let fresh_ms = core.now_ms.saturating_sub(core.config.tick_ms);
+        let fresh = self.heard_quorum(core, fresh_ms);
+        let heard_ms = if fresh { fresh_ms } else { core.now_ms };
+        let after = self.outstanding.back().map_or(self.committed, |last| last.zxid);
+        self.syncs.push_back(Sync { after, heard_ms, who });
+        let pause_ms = core.config.tick_ms / 4;
+        if !fresh && self.asked_ms.is_none_or(|asked_ms| asked_ms + pause_ms < core.now_ms) {
+            self.asked_ms = Some(core.now_ms);
+            self.ping(out);
+        }
+        self.answer_syncs(core, out);
+    }
+
+    fn answer_syncs(&mut self, core: &Core, out: &mut Vec<Output>) {
+        while let Some(Sync { after, heard_ms, .. }) = self.syncs.front() {
+            if self.committed < *after || !self.heard_quorum(core, *heard_ms) {
+                return;
+            }
+            if let Some(sync) = self.syncs.pop_front() {
+                Self::sync_done(sync.who, out);
+            }
+        }
+    }
+
+    /// Has a quorum, this server included, been heard at or after that time?
+    fn heard_quorum(&self, core: &Core, ms: u64) -> bool {
+        let me = core.config.me;
+        core.config.ensemble.is_quorum(|id| {
+            let spoke = |link: &Link| link.server == Some(id) && link.spoke_since(ms);
+            id == me || self.links.values().any(spoke)
+        })
+    }
+
+    fn ping(&self, out: &mut Vec<Output>) {
+        let ping = Packet::bare(PacketKind::Ping, self.proposed);
+        for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
+            assert!(link.server.is_some(), "who is synchronized has introduced itself");
+            out.push(Output::ToLearner(*id, ping.clone()));
         }
     }
 

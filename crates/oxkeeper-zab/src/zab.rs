@@ -347,7 +347,9 @@ impl Zab {
                 let result = leader.propose(&mut self.core, now_ms, proposal, out);
                 self.end_if_lost(result, now_ms, out);
             }
-            (Role::Leading(leader), Input::Sync(_)) if serving => leader.local_sync(out),
+            (Role::Leading(leader), Input::Sync(_)) if serving => {
+                leader.local_sync(&self.core, out)
+            }
             (Role::Leading(leader), Input::ToLearner(link, packet)) => {
                 leader.to_learner(link, packet, out);
             }

@@ -87,6 +87,9 @@ pub struct Link {
     pub last_zxid: Zxid,
     /// The first reports of its snapshot make this, the ACK of NEWLEADER ends it.
     streamed: Option<Streamed>,
+    /// Its last words.
+    spoke_ms: u64,
+    /// From when on its silence counts.
     heard_ms: u64,
     /// Longest silence while it does not serve.
     init_limit_ms: u64,
@@ -111,6 +114,7 @@ impl Link {
             sync: None,
             last_zxid: Zxid::ZERO,
             streamed: None,
+            spoke_ms: now_ms,
             heard_ms: now_ms,
             init_limit_ms: limit_ms,
             limit_ms,
@@ -123,8 +127,14 @@ impl Link {
 
     /// A sign of life.
     pub fn heard(&mut self, now_ms: u64) {
+        self.spoke_ms = now_ms;
         self.heard_ms = now_ms;
         self.limit_ms = self.next_limit_ms;
+    }
+
+    /// Has it said something at or after that time?
+    pub fn spoke_since(&self, ms: u64) -> bool {
+        self.forwards() && ms <= self.spoke_ms
     }
 
     /// It may serve. It has had no reason to speak since its ACK: it has its time to answer, and the
