@@ -8,12 +8,13 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 use crate::error::Lost;
 use crate::history::CommittedLog;
 use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
+use crate::watermarks::Watermarks;
 use crate::{Config, History, Input, LinkId, Output, Proposal};
 
 /// What the disk has answered, once the core has noted it.
 #[derive(Debug)]
 pub enum DiskAnswer {
-    /// The log is durable up to `Core::flushed`.
+    /// The log is durable up to the mark.
     Flushed,
     /// acceptedEpoch is durable.
     AcceptedEpoch(Epoch),
@@ -29,7 +30,7 @@ pub enum DiskAnswer {
     LogRead { link: LinkId, proposals: Option<Vec<Proposal>> },
 }
 
-/// Facts that outlive a role. `flushed <= appended`; `applied` is the tree's last zxid.
+/// Facts that outlive a role.
 #[derive(Debug)]
 pub struct Core {
     /// Settings.
@@ -46,14 +47,9 @@ pub struct Core {
     pub refused_newer: u64,
     /// What has been said of it already, so that it is said once: (server, epoch of the leader).
     said_newer: Option<(ServerId, Epoch)>,
-    /// zxid of the last transaction given to `Apply` (or `epoch << 32` of a leader that serves, or the
-    /// zxid of an adopted snapshot).
-    pub applied: Zxid,
-    /// Last zxid given to `Append`.
-    pub appended: Zxid,
-    /// Last zxid known durable.
-    pub flushed: Zxid,
-    /// What lies between them.
+    /// How far log and tree are.
+    pub marks: Watermarks,
+    /// Appended, and not durable yet.
     pub unflushed: Unflushed,
     /// Bytes that may wait in one place.
     pub queue_limit: usize,
@@ -87,9 +83,7 @@ impl Core {
             histories: BTreeMap::new(),
             refused_newer: 0,
             said_newer: None,
-            applied: Zxid::ZERO,
-            appended: Zxid::ZERO,
-            flushed: Zxid::ZERO,
+            marks: Watermarks::at(history.last_zxid),
             unflushed: Unflushed::default(),
             queue_limit: MAX_QUEUED_BYTES,
             now_ms: 0,
@@ -106,9 +100,7 @@ impl Core {
 
     /// The tree was loaded anew from disk.
     pub fn reloaded(&mut self, history: History) {
-        self.applied = history.last_zxid;
-        self.appended = history.last_zxid;
-        self.flushed = history.last_zxid;
+        self.marks = Watermarks::at(history.last_zxid);
         self.log = CommittedLog::new(self.config.commit_log_count, history.recent);
         self.adopted_unsaved = false;
         self.lost_tail = history.lost_tail;
@@ -137,25 +129,27 @@ impl Core {
 
     /// Appends to the own log.
     pub fn append(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
-        assert!(self.appended < proposal.zxid, "the log grows in zxid order");
-        self.appended = proposal.zxid;
+        self.marks.append(proposal.zxid);
         self.unflushed.appended(&proposal, self.now_ms);
         out.push(Output::Append(proposal));
     }
 
     /// Applies to the tree and remembers for learners.
     pub fn apply(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
-        self.applied = self.applied.max(proposal.zxid);
-        self.log.push(proposal.clone());
-        out.push(Output::Apply(proposal));
+        self.marks.apply(proposal.zxid);
+        self.give(proposal, out);
     }
 
     /// Applies a proposal that a snapshot will make durable instead of the log.
     pub fn apply_unlogged(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
-        self.appended = proposal.zxid;
-        self.flushed = proposal.zxid;
+        self.marks.apply_unlogged(proposal.zxid);
         self.adopted_unsaved = true;
-        self.apply(proposal, out);
+        self.give(proposal, out);
+    }
+
+    fn give(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
+        self.log.push(proposal.clone());
+        out.push(Output::Apply(proposal));
     }
 
     /// Announces the epoch whose history is about to be written. A crash before
@@ -168,9 +162,7 @@ impl Core {
 
     /// Takes over a snapshot received from the leader.
     pub fn adopt_snapshot(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
-        self.applied = zxid;
-        self.appended = zxid;
-        self.flushed = zxid;
+        self.marks = Watermarks::at(zxid);
         self.log.clear();
         self.adopted_unsaved = true;
         out.push(Output::AdoptSnapshot(zxid));
@@ -216,7 +208,7 @@ impl Core {
         }
         match input {
             Input::Flushed(zxid) => {
-                self.flushed = self.flushed.max(zxid);
+                self.marks.flush(zxid);
                 self.unflushed.flushed(zxid);
                 DiskAnswer::Flushed
             }
@@ -253,7 +245,7 @@ impl Core {
 
     /// Is every disk request answered and every append durable?
     pub fn disk_idle(&self) -> bool {
-        self.disk_pending == 0 && self.appended <= self.flushed
+        self.disk_pending == 0 && self.marks.all_flushed()
     }
 
     /// Ticks as ms.

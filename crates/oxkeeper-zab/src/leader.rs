@@ -120,12 +120,12 @@ impl Leader {
             stage: Wait::Epoch,
             epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
-            summary: (core.current, core.applied),
+            summary: (core.current, core.marks.applied()),
             epoch_acks: BTreeSet::new(),
             new_leader_acks: BTreeSet::new(),
             links: BTreeMap::new(),
-            proposed: core.applied,
-            committed: core.applied,
+            proposed: core.marks.applied(),
+            committed: core.marks.applied(),
             outstanding: ProposalQueue::default(),
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
@@ -409,7 +409,7 @@ impl Leader {
     fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         let me = core.config.me;
         if self.serving() && core.config.ensemble.is_voter(me) {
-            let flushed = core.flushed.min(self.proposed);
+            let flushed = core.marks.flushed().min(self.proposed);
             self.acked.insert(me, flushed);
             self.commit_acknowledged(core, out);
         }
@@ -467,7 +467,7 @@ impl Leader {
 
     fn commit(&mut self, core: &mut Core, proposal: Proposal, out: &mut Vec<Output>) {
         let zxid = proposal.zxid;
-        assert!(self.committed < zxid, "commits leave in zxid order");
+        assert!(self.committed < zxid && zxid <= self.proposed, "commits leave in zxid order");
         self.committed = zxid;
         let commit = Packet::bare(PacketKind::Commit, zxid);
         for (id, link) in &mut self.links {

@@ -107,7 +107,7 @@ impl Learner {
             commits: VecDeque::new(),
             pending: ProposalQueue::default(),
             unacked: VecDeque::new(),
-            last_seen: core.applied,
+            last_seen: core.marks.applied(),
             held: VecDeque::new(),
             held_bytes: 0,
             heard_ms: now_ms,
@@ -330,7 +330,7 @@ impl Learner {
                  server {me} (epoch {:#x}, last zxid {}; accepted epoch {:#x}). Have other members \
                  lost their data? This server stays outside; keep its data directory until you know",
                 core.current,
-                core.applied,
+                core.marks.applied(),
                 core.accepted
             );
         }
@@ -345,7 +345,7 @@ impl Learner {
     ) -> Result<(), Misbehaved> {
         self.check_leader(core, current)?;
         let data = ack_epoch_data(current);
-        let last = if core.needs_snapshot { Zxid::ZERO } else { core.applied };
+        let last = if core.needs_snapshot { Zxid::ZERO } else { core.marks.applied() };
         out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, last, data)));
         self.phase = Phase::FirstPacket { epoch };
         Ok(())
@@ -355,7 +355,7 @@ impl Learner {
     /// has nothing it cannot do that, so the learner does. An established leader's vote names its own
     /// epoch, and is past this question, as is an ACK that does not count.
     fn check_leader(&self, core: &Core, counts: Option<Epoch>) -> Result<(), Misbehaved> {
-        let (theirs, ours) = (self.vote.zxid, core.applied);
+        let (theirs, ours) = (self.vote.zxid, core.marks.applied());
         let behind = self.vote.peer_epoch == i64::from(core.current) && theirs < ours;
         if core.needs_snapshot && counts.is_some() && behind {
             return Err(Misbehaved::BehindLearner { epoch: core.current, theirs, ours });

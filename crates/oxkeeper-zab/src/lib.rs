@@ -26,6 +26,7 @@ mod leader;
 mod learner;
 mod proposal;
 mod queue;
+mod watermarks;
 mod zab;
 
 pub use election::Vote;

@@ -123,7 +123,7 @@ impl Zab {
 
     /// zxid of the last transaction given to `Apply`.
     pub fn applied(&self) -> Zxid {
-        self.core.applied
+        self.core.marks.applied()
     }
 
     /// Are clients served?
@@ -378,10 +378,11 @@ impl Zab {
                 "this server has acknowledged transactions up to {acknowledged}, and its log ends at \
                  {}: it has no vote until a leader has brought it up to date. That takes a majority of \
                  the others; as long as there is none, keep their data directories and this one",
-                self.core.applied
+                self.core.marks.applied()
             );
         }
-        let elected = self.election.start(self.core.applied, self.core.current, now_ms, out);
+        let elected =
+            self.election.start(self.core.marks.applied(), self.core.current, now_ms, out);
         self.elected(elected, now_ms, out);
     }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::alone::{Alone, closes, to_learner};
+use common::alone::{Alone, appended, closes, to_learner};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
@@ -116,8 +116,9 @@ fn a_learner_ends_its_role_when_its_disk_does_not_keep_up() {
 fn a_learner_leaves_a_leader_that_proposes_and_never_commits() {
     let mut server = serving_follower();
     for counter in 1..100 {
-        server.proposes(2, counter);
-        server.input(Input::Flushed(Zxid::new(2, counter)));
+        for zxid in appended(&server.proposes(2, counter)) {
+            server.input(Input::Flushed(zxid));
+        }
     }
     assert!(matches!(server.zab.last_loss(), Some(Lost::TooMuchQueued { .. })));
 }

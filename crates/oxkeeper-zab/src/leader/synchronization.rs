@@ -38,25 +38,26 @@ impl Leader {
         let Some(link) = self.links.get_mut(&id) else { return };
         let learner = link.last_zxid;
         let force = core.config.force_snapshot_sync;
-        let (kind, zxid, missing) = match core.log.choose(learner, core.applied, force, logged) {
-            Choice::ReadLog { to } => {
-                link.stage = Stage::ReadingLog;
-                out.push(Output::ReadLog { link: id, from: learner, to });
-                return;
-            }
-            Choice::Diff(zxid, missing) => {
-                self.sync_counts.diff += 1;
-                (PacketKind::Diff, zxid, missing)
-            }
-            Choice::Trunc(zxid, missing) => {
-                self.sync_counts.trunc += 1;
-                (PacketKind::Trunc, zxid, missing)
-            }
-            Choice::Snap => {
-                self.sync_counts.snap += 1;
-                (PacketKind::Snap, core.applied, Vec::new())
-            }
-        };
+        let (kind, zxid, missing) =
+            match core.log.choose(learner, core.marks.applied(), force, logged) {
+                Choice::ReadLog { to } => {
+                    link.stage = Stage::ReadingLog;
+                    out.push(Output::ReadLog { link: id, from: learner, to });
+                    return;
+                }
+                Choice::Diff(zxid, missing) => {
+                    self.sync_counts.diff += 1;
+                    (PacketKind::Diff, zxid, missing)
+                }
+                Choice::Trunc(zxid, missing) => {
+                    self.sync_counts.trunc += 1;
+                    (PacketKind::Trunc, zxid, missing)
+                }
+                Choice::Snap => {
+                    self.sync_counts.snap += 1;
+                    (PacketKind::Snap, core.marks.applied(), Vec::new())
+                }
+            };
         if let Some(server) = link.server {
             // What it has logged and acknowledged beyond is about to go, or its disk has lost it: it
             // gets that again, and must acknowledge again.
@@ -120,9 +121,7 @@ impl Leader {
         }
         self.stage = Wait::Broadcast;
         self.committed = Zxid::new(self.epoch, 0);
-        core.applied = self.committed;
-        core.appended = core.appended.max(self.committed);
-        core.flushed = core.flushed.max(self.committed);
+        core.marks.begin_epoch(self.committed);
         out.push(Output::StartServing { epoch: self.epoch, leading: true });
         let acknowledged: Vec<_> = self
             .links

@@ -26,7 +26,7 @@ impl Learner {
             }
             Some(PacketKind::Diff) => {
                 self.sync = Some(SyncKind::Diff);
-                self.last_seen = core.applied;
+                self.last_seen = core.marks.applied();
                 self.phase = Phase::Synchronizing { epoch, memory: false };
             }
             Some(PacketKind::Snap) => {
@@ -70,11 +70,11 @@ impl Learner {
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
         if let Phase::Truncating { epoch, zxid } = self.phase {
-            if core.applied != zxid {
+            if core.marks.applied() != zxid {
                 // What lies between is missing here. The leader finds a better way next time.
-                return Err(Misbehaved::Gap { previous: core.applied, got: zxid });
+                return Err(Misbehaved::Gap { previous: core.marks.applied(), got: zxid });
             }
-            self.last_seen = core.applied;
+            self.last_seen = core.marks.applied();
             self.phase = Phase::Synchronizing { epoch, memory: true };
             self.held_bytes = 0;
             for packet in std::mem::take(&mut self.held) {
@@ -132,7 +132,7 @@ impl Learner {
         match packet.known_kind() {
             // The stream is fuzzy: what was queued while it was being made may be in it already.
             Some(PacketKind::Proposal | PacketKind::Inform | PacketKind::InformAndActivate)
-                if packet.zxid <= core.applied && self.remembered.is_empty() => {}
+                if packet.zxid <= core.marks.applied() && self.remembered.is_empty() => {}
             Some(PacketKind::Proposal) => {
                 let proposal = self.proposal(packet.zxid, packet.data)?;
                 self.remembered.push_back(proposal);
@@ -144,7 +144,7 @@ impl Learner {
                             core.apply_unlogged(proposal, out);
                         }
                     }
-                    _ if packet.zxid <= core.applied => {}
+                    _ if packet.zxid <= core.marks.applied() => {}
                     oldest => {
                         let oldest = oldest.map(|proposal| proposal.zxid);
                         return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
@@ -187,7 +187,7 @@ impl Learner {
                 let next = self.remembered.get(self.commits.len()).map(|proposal| proposal.zxid);
                 if next == Some(packet.zxid) {
                     self.commits.push_back(packet.zxid);
-                } else if core.applied < packet.zxid {
+                } else if core.marks.applied() < packet.zxid {
                     return Err(Misbehaved::CommitOutOfOrder { oldest: next, got: packet.zxid });
                 }
             }
@@ -220,11 +220,13 @@ impl Learner {
     /// The log has grown: go on with what waited for it.
     pub(super) fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         match self.phase {
-            Phase::SavingHistory { epoch, snapshot: false } if core.appended <= core.flushed => {
+            Phase::SavingHistory { epoch, snapshot: false } if core.marks.all_flushed() => {
                 self.save_current(core, epoch, out);
             }
             Phase::Broadcast => {
-                while let Some(zxid) = self.unacked.pop_front_if(|zxid| *zxid <= core.flushed) {
+                while let Some(zxid) =
+                    self.unacked.pop_front_if(|zxid| *zxid <= core.marks.flushed())
+                {
                     out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, zxid)));
                 }
             }
