@@ -104,7 +104,7 @@ pub fn load_state<D: Disk>(
     state.set_last_zxid(loaded.last_zxid);
     Ok(LoadedState {
         state,
-        history: History { last_zxid: loaded.last_zxid, recent },
+        history: History { last_zxid: loaded.last_zxid, recent, lost_tail: loaded.lost_tail },
         contiguous_from: loaded.contiguous_from,
         needs_snapshot: loaded.needs_snapshot,
         replayed: loaded.replayed,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Now, Output, Replica};
-use oxkeeper_zab::{LinkId, Output as Z};
+use oxkeeper_zab::{CloseReason, LinkId, Output as Z};
 
 use crate::port::{Port, PortEvent};
 use crate::store::DiskRequest;
@@ -57,7 +57,7 @@ pub trait Driver {
     /// Send a tree, with the signature behind it, to a learner; what is sent later waits.
     fn stream(&mut self, link: LinkId, tree: TreeStream);
     /// Close a learner's link.
-    fn close_learner(&mut self, link: LinkId, reason: &str);
+    fn close_learner(&mut self, link: LinkId, reason: &CloseReason);
 
     /// Queue work for the disk, in order, leaving `requests` empty.
     fn disk(&mut self, requests: &mut Vec<DiskRequest>);

@@ -150,7 +150,9 @@ impl Port {
                     take(Input::Zab(Z::FromLearner(link, packet)));
                 }
             }
-            PortEvent::SnapshotStreamed { .. } => {}
+            PortEvent::SnapshotStreamed { link, bytes, ended } => {
+                take(Input::Zab(Z::SnapshotStreamed { link, bytes, ended }));
+            }
             PortEvent::LearnerClosed(link) => take(Input::Zab(Z::LearnerClosed(link))),
         }
     }

@@ -12,7 +12,7 @@ use oxkeeper_node::{DiskRequest, Node, PortEvent, TreeStream};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Replica};
-use oxkeeper_zab::LinkId;
+use oxkeeper_zab::{CloseReason, LinkId};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
@@ -226,9 +226,9 @@ impl oxkeeper_node::Driver for Surroundings {
         }
     }
 
-    fn close_learner(&mut self, link: LinkId, reason: &str) {
+    fn close_learner(&mut self, link: LinkId, reason: &CloseReason) {
         if let Some(listener) = self.peers.as_ref().and_then(Peers::listener) {
-            listener.close(link, reason);
+            listener.close(link, &reason.to_string());
         }
     }
 

@@ -177,6 +177,9 @@ impl World<'_> {
             return Err(format!("s{}: digest mismatch {mismatch:?}", server + 1));
         }
         let Some(zab) = process.replica().zab() else { return Ok(()) };
+        if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
+            return Err(format!("s{} has left its role: {lost}", server + 1));
+        }
         let serving = process.replica().is_serving();
         let role = (zab.state(), serving);
         let epoch = zab.epoch();

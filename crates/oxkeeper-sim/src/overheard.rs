@@ -1,5 +1,5 @@
-//! What the cores say to their operators. All servers of a run keep the protocol, so one that accuses
-//! another of breaking it has found a bug, although it only closes the connection and goes on.
+//! What the cores say to their operators. In a run all servers keep the protocol and no disk lies, so a
+//! core that warns of something has found a bug, although it goes on.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -8,33 +8,21 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Beginnings of accusations (`oxkeeper_zab::error::Misbehaved`). Not among them: silence, slowness, and
-/// what elections sort out (another epoch, a newer history, a newer configuration).
-const ACCUSATIONS: [&str; 6] = [
-    "unexpected ",
-    "cannot be read",
-    "does not follow",
-    "commit of ",
-    "ACK of ",
-    "a check outside",
-];
+/// What disks are made to do is no server's fault.
+const OF_DISKS: [&str; 3] =
+    ["oxkeeper_node::store", "oxkeeper_node::loading", "oxkeeper_node::old_proposals"];
 
 thread_local! {
-    static ACCUSED: RefCell<Option<String>> = const { RefCell::new(None) };
+    static WARNED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Listens to the cores of this thread.
 #[derive(Debug)]
 pub struct Listener;
 
-/// The first accusation since the last call.
+/// The first warning since the last call.
 pub fn take() -> Option<String> {
-    ACCUSED.take()
-}
-
-/// Is this reason for the end of a role or link an accusation?
-pub fn is_accusation(reason: &str) -> bool {
-    ACCUSATIONS.iter().any(|accusation| reason.contains(accusation))
+    WARNED.take()
 }
 
 struct Text(String);
@@ -47,7 +35,7 @@ impl Visit for Text {
 
 impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
+        *metadata.level() <= Level::WARN && !OF_DISKS.contains(&metadata.target())
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -59,49 +47,12 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        // What disks are made to do is no server's fault.
-        let target = event.metadata().target();
-        if ["oxkeeper_node::store", "oxkeeper_node::loading"].contains(&target) {
-            return;
-        }
         let mut text = Text(String::new());
         event.record(&mut text);
-        if *event.metadata().level() < Level::INFO || is_accusation(&text.0) {
-            ACCUSED.with_borrow_mut(|accused| _ = accused.get_or_insert(text.0));
-        }
+        WARNED.with_borrow_mut(|warned| _ = warned.get_or_insert(text.0));
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use oxkeeper_proto::Zxid;
-    use oxkeeper_zab::Misbehaved;
-
-    use super::*;
-
-    #[test]
-    fn breaking_the_protocol_is_an_accusation_and_silence_is_none() {
-        let (previous, got) = (Zxid(1), Zxid(3));
-        for error in [
-            Misbehaved::Unexpected { phase: "synchronizing", got: "SNAP".to_owned() },
-            Misbehaved::Gap { previous, got },
-            Misbehaved::CommitOutOfOrder { oldest: Some(previous), got },
-            Misbehaved::AckOfUnproposed { proposed: previous, got },
-            Misbehaved::TopLevelCheck(got),
-        ] {
-            assert!(is_accusation(&format!("learner 2: {error}")), "{error}");
-        }
-        for error in [
-            Misbehaved::Silent(500),
-            Misbehaved::Slow(500),
-            Misbehaved::OldEpoch { accepted: 3, got: 2 },
-            Misbehaved::NewerThanLeader { server: 1, theirs: (1, got), ours: (1, previous) },
-        ] {
-            assert!(!is_accusation(&error.to_string()), "{error}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use oxkeeper_replica::{Client, Input, Now, Replica, Settings, Shared};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
-use oxkeeper_zab::{LinkId, Output};
+use oxkeeper_zab::{CloseReason, LinkId, Output};
 
 use crate::client_port::Accepted;
 use crate::dice::Dice;
@@ -335,8 +335,8 @@ impl World<'_> {
         if let Some(process) = &mut self.servers[server].process {
             process.node = Some(node);
         }
-        if let Some(accusation) = overheard::take() {
-            return Err(format!("s{} says: {accusation}", server + 1));
+        if let Some(warning) = overheard::take() {
+            return Err(format!("s{} says: {warning}", server + 1));
         }
         violation.map_or(Ok(()), Err)?;
         self.check_server(server)?;
@@ -363,7 +363,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
             Output::ProposalToLearner { link, proposal, .. } => {
                 world.check_proposal(server, *link, proposal.zxid)
             }
-            Output::CloseLearner { reason, .. } if overheard::is_accusation(reason) => {
+            Output::CloseLearner { reason, .. } if reason.breaks_protocol() => {
                 Err(format!("s{} closes a link: {reason}", server + 1))
             }
             _ => Ok(()),
@@ -409,7 +409,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.start_stream(link, tree);
     }
 
-    fn close_learner(&mut self, link: LinkId, reason: &str) {
+    fn close_learner(&mut self, link: LinkId, reason: &CloseReason) {
         let server = self.server;
         self.world.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
         self.world.close_end(link, 1);

@@ -69,6 +69,8 @@ pub struct Election {
     ensemble: EnsembleConfig,
     config_text: Bytes,
     fast: bool,
+    /// This server has a vote by the configuration, and may not use it now.
+    abstains: bool,
     /// Logical clock: the round.
     clock: i64,
     /// What this server would vote for on its own, at the start of the election.
@@ -98,6 +100,7 @@ impl Election {
             config_text: ensemble.to_string().into(),
             ensemble,
             fast,
+            abstains: false,
             clock: 0,
             initial: none,
             proposal: none,
@@ -123,6 +126,16 @@ impl Election {
         }
     }
 
+    /// While this server's history lacks what it has acknowledged, its vote must not count, nor what it
+    /// tells others of a leader.
+    pub fn set_abstains(&mut self, abstains: bool) {
+        self.abstains = abstains;
+    }
+
+    fn votes(&self) -> bool {
+        self.ensemble.is_voter(self.me) && !self.abstains
+    }
+
     /// Begins a round with the own history.
     pub fn start(
         &mut self,
@@ -132,13 +145,12 @@ impl Election {
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
         self.clock += 1;
-        let voter = self.ensemble.is_voter(self.me);
-        let observer = self.ensemble.servers.contains_key(&self.me) && !voter;
+        // Who has no vote still tells its history: a leader asks for it before it makes way.
         self.initial = Vote {
-            leader: if voter { self.me } else { NO_VOTE },
-            zxid: if observer { Zxid(NO_VOTE) } else { zxid },
+            leader: if self.votes() { self.me } else { NO_VOTE },
+            zxid,
             round: self.clock,
-            peer_epoch: if observer { NO_VOTE } else { i64::from(current) },
+            peer_epoch: i64::from(current),
         };
         self.proposal = self.initial;
         self.received.clear();
@@ -172,8 +184,7 @@ impl Election {
             }
             // A message to a peer without a connection also makes one.
             self.send_to_all(out);
-            let voter = self.ensemble.is_voter(self.me);
-            let longest = if voter { MAX_WAIT_MS } else { MAX_WAIT_NO_VOTE_MS };
+            let longest = if self.votes() { MAX_WAIT_MS } else { MAX_WAIT_NO_VOTE_MS };
             self.wait_ms = (2 * self.wait_ms).min(longest);
             self.resend_at_ms = now_ms + self.wait_ms;
         }
@@ -195,7 +206,7 @@ impl Election {
         if !self.ensemble.is_voter(from) {
             // Observers and strangers learn the leader this way. One that answers LOOKING voters, as
             // Apache's observers do, gets nothing that it would answer again: that never ends.
-            let ends = state != ServerState::Looking
+            let ends = state != ServerState::Looking && !self.abstains
                 || sender == Some(ServerState::Looking) && n.election_epoch <= self.clock;
             if ends {
                 let vote = Vote { round: self.clock, ..current };
@@ -205,7 +216,7 @@ impl Election {
         }
         let sender = sender?;
         // Voters do not read what others answer.
-        let answers = self.ensemble.is_voter(self.me);
+        let answers = self.votes();
         if state == ServerState::Looking {
             if answers && sender == ServerState::Looking && n.election_epoch < self.clock {
                 self.send(from, state, self.proposal, out);
@@ -238,12 +249,16 @@ impl Election {
         n: &Notification,
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
-        self.resend_at_ms = now_ms + self.wait_ms;
         let known = self.ensemble.is_voter(from) && self.ensemble.is_voter(n.leader);
         if !known || MAX_ROUND < n.election_epoch {
             return None;
         }
         let vote = Vote::of(n);
+        if n.state == ServerState::Looking as i32 && !self.votes() {
+            // Only those who have found a leader can help.
+            return None;
+        }
+        self.resend_at_ms = now_ms + self.wait_ms;
         match ServerState::from_code(n.state)? {
             ServerState::Looking => self.on_looking(now_ms, from, vote, out),
             ServerState::Observing => None,
@@ -280,6 +295,9 @@ impl Election {
     /// A voter that has a leader already.
     fn on_settled(&mut self, from: ServerId, entry: Entry) -> Option<Elected> {
         let vote = entry.vote;
+        if vote.leader == self.me && !self.votes() {
+            return None;
+        }
         let known = |table: &BTreeMap<ServerId, Entry>| {
             if vote.leader == self.me {
                 return self.clock == vote.round;
@@ -318,8 +336,7 @@ impl Election {
 
     /// Does a quorum agree with the proposal, and has it for long enough?
     fn decide(&mut self, now_ms: u64) -> Option<Elected> {
-        let voter = self.ensemble.is_voter(self.me);
-        if !voter || self.initial.zxid == Zxid(-1) {
+        if !self.votes() || self.initial.zxid == Zxid(-1) {
             return None;
         }
         let mine = Vote { round: self.clock, ..self.proposal };

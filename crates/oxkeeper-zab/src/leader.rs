@@ -2,22 +2,30 @@
 //!
 //! Source: `docs/spec/quorum-protocol.md` 9.3, 10, 11, 12.
 
+mod discovery;
 mod link;
+mod requests;
+mod synchronization;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
-use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, Request};
-use oxkeeper_proto::{Decode, Epoch, OpCode, Reader, ServerId, Zxid};
+use oxkeeper_proto::quorum::{Packet, PacketKind};
+use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
-use crate::core::Core;
-use crate::error::Misbehaved;
-use crate::history::Choice;
+use crate::core::{Core, DiskAnswer};
+use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::queue::ProposalQueue;
 use crate::{LinkId, Output, Proposal};
 use link::{Link, Stage};
 
 /// Highest epoch believed of a peer. zxids are signed on the wire, and no ensemble ever gets there.
 pub(crate) const MAX_EPOCH: Epoch = i32::MAX as Epoch - 1;
+
+/// Learners, and connections that may become some, at most.
+const MAX_LINKS: usize = 4_096;
+/// Syncs without an answer at most; a learner that asks for one more is closed. (Local clients are
+/// bounded by what their connections may have under way.)
+const MAX_SYNCS: usize = 1 << 20;
 
 /// What the leader is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +44,34 @@ enum Wait {
     Broadcast,
 }
 
+impl Wait {
+    fn name(self) -> &'static str {
+        match self {
+            Wait::Epoch => "waiting for accepted epochs",
+            Wait::SavingAccepted => "writing acceptedEpoch",
+            Wait::EpochAcks => "waiting for a quorum of ACKEPOCH",
+            Wait::SavingCurrent => "writing currentEpoch",
+            Wait::NewLeaderAcks => "waiting for a quorum of NEWLEADER acks",
+            Wait::Broadcast => "serving",
+        }
+    }
+}
+
 /// Who waits for a sync.
 #[derive(Clone, Copy, Debug)]
 enum SyncFor {
     Local,
     Link(LinkId),
+}
+
+/// A sync that waits.
+#[derive(Clone, Copy, Debug)]
+struct Sync {
+    /// For the commit of this zxid,
+    after: Zxid,
+    /// and for a quorum's words at or after this time.
+    heard_ms: u64,
+    who: SyncFor,
 }
 
 /// Counts of synchronizations by kind, for operators.
@@ -67,23 +98,19 @@ pub struct Leader {
     links: BTreeMap<LinkId, Link>,
     proposed: Zxid,
     committed: Zxid,
-    outstanding: VecDeque<Proposal>,
+    outstanding: ProposalQueue,
     /// Last zxid each voter has logged in this epoch.
     acked: BTreeMap<ServerId, Zxid>,
-    /// Syncs that wait for the commit of a zxid.
-    syncs: VecDeque<(Zxid, SyncFor)>,
+    /// Syncs that wait, in the order in which they were asked for.
+    syncs: VecDeque<Sync>,
+    /// When a quorum was last asked for the sake of one.
+    asked_ms: Option<u64>,
     /// When the current wait has lasted too long.
     stage_deadline_ms: u64,
-    /// A learner has shown that this epoch is too old.
-    outdated: Option<Lost>,
     next_ping_ms: u64,
     /// How learners were synchronized.
     pub sync_counts: SyncCounts,
 }
-
-/// The role cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost(pub String);
 
 impl Leader {
     /// Starts to lead: opens the quorum port and reports its own epoch.
@@ -93,21 +120,21 @@ impl Leader {
             stage: Wait::Epoch,
             epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
-            summary: (core.current, core.applied),
+            summary: (core.current, core.marks.applied()),
             epoch_acks: BTreeSet::new(),
             new_leader_acks: BTreeSet::new(),
             links: BTreeMap::new(),
-            proposed: core.applied,
-            committed: core.applied,
-            outstanding: VecDeque::new(),
+            proposed: core.marks.applied(),
+            committed: core.marks.applied(),
+            outstanding: ProposalQueue::default(),
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
+            asked_ms: None,
             stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
-            outdated: None,
             next_ping_ms: now_ms + core.config.tick_ms / 2,
             sync_counts: SyncCounts::default(),
         };
-        leader.check_epoch(core, now_ms, out);
+        leader.check_epoch(core, out);
         leader
     }
 
@@ -136,7 +163,7 @@ impl Leader {
     }
 
     /// Proposals appended but not committed, for the end of the role.
-    pub fn into_outstanding(self) -> VecDeque<Proposal> {
+    pub fn into_outstanding(self) -> ProposalQueue {
         self.outstanding
     }
 
@@ -151,12 +178,13 @@ impl Leader {
     // ---- time
 
     /// The next deadline of any kind.
-    pub fn next_timeout(&self) -> u64 {
-        let mut next = self.next_ping_ms;
+    pub fn next_timeout(&self, core: &Core) -> u64 {
+        let mut next = self.next_ping_ms.min(core.disk_deadline_ms().unwrap_or(u64::MAX));
         if !self.serving() {
-            next = next.min(self.stage_deadline_ms);
+            next = next.min(self.stage_deadline_ms(core));
         }
-        self.links.values().map(Link::deadline_ms).fold(next, u64::min)
+        let waiting = self.links.values().filter(|link| self.must_speak(link));
+        waiting.map(Link::deadline_ms).fold(next, u64::min)
     }
 
     /// A deadline has passed.
@@ -166,26 +194,40 @@ impl Leader {
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        if !self.serving() && self.stage_deadline_ms <= now_ms {
-            return Err(Lost(format!("no quorum within initLimit while {:?}", self.stage)));
+        // Its followers make a quorum without it, and all it has not written would have to be made up
+        // for by whoever leads next. The role's end waits for the disk, so it does not win again before.
+        core.check_disk_time()?;
+        if !self.serving() && self.stage_deadline_ms(core) <= now_ms {
+            return Err(Lost::NoQuorumInTime { waiting: self.stage.name() });
         }
         let late: Vec<_> = self
             .links
             .iter()
+            .filter(|(_, link)| self.must_speak(link))
             .filter_map(|(id, link)| Some((*id, link.check_deadline(now_ms).err()?)))
             .collect();
         for (id, error) in late {
-            self.close(id, &error.to_string(), out);
+            self.misbehaved(id, error, out);
         }
         if self.next_ping_ms <= now_ms {
             self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
-            let ping = Packet::bare(PacketKind::Ping, self.proposed);
-            for (id, link) in self.links.iter().filter(|(_, link)| link.has_sender()) {
-                debug_assert!(link.server.is_some());
-                out.push(Output::ToLearner(*id, ping.clone()));
-            }
+            self.ping(out);
         }
         self.check_quorum(core)
+    }
+
+    /// Who has acknowledged NEWLEADER has nothing to say before UPTODATE.
+    fn must_speak(&self, link: &Link) -> bool {
+        self.serving() || link.stage != Stage::Acknowledged
+    }
+
+    /// When the wait for a quorum ends. A voter that is getting its snapshot is worth waiting for: the
+    /// next attempt would only begin the same stream anew.
+    fn stage_deadline_ms(&self, core: &Core) -> u64 {
+        let voter = |id| core.config.ensemble.is_voter(id);
+        let waited_for = |link: &&Link| link.gets_snapshot() && link.server.is_some_and(voter);
+        let latest = self.links.values().filter(waited_for).map(Link::deadline_ms).max();
+        self.stage_deadline_ms.max(latest.unwrap_or(0))
     }
 
     /// A leader that serves needs a quorum of live, synchronized voters. Without one nobody could join
@@ -196,19 +238,20 @@ impl Leader {
         }
         let me = core.config.me;
         let alive = |id: ServerId| {
-            id == me || self.links.values().any(|link| link.server == Some(id) && link.has_sender())
+            let alive = |link: &Link| link.server == Some(id) && link.alive(core.now_ms);
+            id == me || self.links.values().any(alive)
         };
-        if core.config.ensemble.is_quorum(alive) {
-            Ok(())
-        } else {
-            Err(Lost("no quorum of voters is connected".to_owned()))
-        }
+        if core.config.ensemble.is_quorum(alive) { Ok(()) } else { Err(Lost::NoQuorum) }
     }
 
     // ---- links
 
     /// A learner connected.
-    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64) {
+    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
+        if MAX_LINKS <= self.links.len() {
+            out.push(Output::CloseLearner { link, reason: CloseReason::TooMany(MAX_LINKS) });
+            return;
+        }
         let limit_ms = core.ticks_ms(core.config.init_limit);
         self.links.insert(link, Link::new(now_ms, limit_ms));
     }
@@ -216,16 +259,30 @@ impl Leader {
     /// A link broke.
     pub fn on_closed(&mut self, core: &Core, link: LinkId) -> Result<(), Lost> {
         self.links.remove(&link);
-        self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+        self.forget_syncs(link);
         self.check_quorum(core)
     }
 
-    fn close(&mut self, link: LinkId, reason: &str, out: &mut Vec<Output>) {
-        if let Some(closed) = self.links.remove(&link) {
-            let server = closed.server.map_or("unknown".to_owned(), |id| id.to_string());
-            let reason = format!("learner {server}: {reason}");
+    fn forget_syncs(&mut self, link: LinkId) {
+        self.syncs.retain(|sync| !matches!(sync.who, SyncFor::Link(id) if id == link));
+    }
+
+    fn misbehaved(&mut self, id: LinkId, error: Misbehaved, out: &mut Vec<Output>) {
+        let server = self.links.get(&id).and_then(|link| link.server);
+        self.close(id, CloseReason::Misbehaved { server, error }, out);
+    }
+
+    fn close(&mut self, link: LinkId, reason: CloseReason, out: &mut Vec<Output>) {
+        if self.links.remove(&link).is_some() {
             out.push(Output::CloseLearner { link, reason });
-            self.syncs.retain(|(_, sync)| !matches!(sync, SyncFor::Link(id) if *id == link));
+            self.forget_syncs(link);
+        }
+    }
+
+    /// The driver tells how far the snapshot for a learner is.
+    pub fn on_streamed(&mut self, now_ms: u64, id: LinkId, bytes: u64, ended: bool) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.streamed(now_ms, bytes, ended);
         }
     }
 
@@ -238,10 +295,13 @@ impl Leader {
         packet: Packet,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        if let Err(error) = self.packet(core, now_ms, id, packet, out) {
-            self.close(id, &error.to_string(), out);
+        match self.packet(core, now_ms, id, packet, out) {
+            Ok(()) => {}
+            Err(Fault::Link(error)) => self.misbehaved(id, error, out),
+            Err(Fault::Role(lost)) => return Err(lost),
         }
-        self.outdated.take().map_or_else(|| self.check_quorum(core), Err)
+        self.answer_syncs(core, out);
+        self.check_quorum(core)
     }
 
     fn packet(
@@ -251,15 +311,15 @@ impl Leader {
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
+    ) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         link.heard(now_ms);
         match (link.stage, packet.known_kind()) {
             (Stage::New, Some(PacketKind::FollowerInfo | PacketKind::ObserverInfo)) => {
-                self.on_info(core, now_ms, id, &packet, out)
+                return self.on_info(core, id, &packet, out);
             }
             (Stage::LeaderInfoSent, Some(PacketKind::AckEpoch)) => {
-                self.on_ack_epoch(core, now_ms, id, &packet, out)
+                self.on_ack_epoch(core, id, &packet, out)
             }
             (Stage::NewLeaderSent, Some(PacketKind::Ack)) => {
                 self.on_new_leader_ack(core, id, packet.zxid, out)
@@ -275,312 +335,46 @@ impl Leader {
                 }
                 Ok(())
             }
-            (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(id, packet, out),
+            (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(core, id, packet, out),
             (Stage::UpToDate, Some(PacketKind::Revalidate)) => {
                 let data = packet.data.unwrap_or_default();
                 out.push(Output::Revalidate { link: id, data });
                 Ok(())
             }
+            // Says that it is still reading or writing.
+            (Stage::NewLeaderSent | Stage::Acknowledged, Some(PacketKind::Ping)) => Ok(()),
             (Stage::UpToDate, _) => Ok(()),
             (stage, kind) => Err(Misbehaved::Unexpected {
                 phase: stage.name(),
                 got: kind.map_or(format!("packet type {}", packet.kind), |k| format!("{k:?}")),
             }),
         }
+        .map_err(Fault::Link)
     }
 
-    // ---- discovery
-
-    fn on_info(
+    /// The disk has carried out something.
+    pub fn on_disk(
         &mut self,
         core: &mut Core,
         now_ms: u64,
-        id: LinkId,
-        packet: &Packet,
+        answer: DiskAnswer,
         out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        let data = packet.data.as_deref().unwrap_or_default();
-        let info = LearnerInfo::from_bytes(data)
-            .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
-        if info.server == core.config.me || MAX_EPOCH < packet.zxid.epoch() {
-            let got =
-                format!("server {} with accepted epoch {:#x}", info.server, packet.zxid.epoch());
-            return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
-        }
-        let ours = core.config.ensemble.version;
-        if ours < info.config_version {
-            let (server, theirs) = (info.server, info.config_version);
-            return Err(Misbehaved::NewerConfig { server, theirs, ours });
-        }
-        // A server that connects again has lost its old link, noticed here or not.
-        let stale: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(other, link)| **other != id && link.server == Some(info.server))
-            .map(|(other, _)| *other)
-            .collect();
-        for other in stale {
-            self.close(other, "connected again", out);
-        }
-        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        link.server = Some(info.server);
-        link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
-        link.stage = Stage::WaitingForEpoch;
-        if self.stage == Wait::Epoch {
-            self.epoch = self.epoch.max(packet.zxid.epoch() + 1);
-            if core.config.ensemble.is_voter(info.server) {
-                self.reported.insert(info.server);
+    ) {
+        match answer {
+            DiskAnswer::Flushed => self.on_flushed(core, out),
+            DiskAnswer::AcceptedEpoch(_) => self.on_accepted_saved(core, now_ms, out),
+            DiskAnswer::CurrentEpoch(_) => self.on_current_saved(core, now_ms, out),
+            DiskAnswer::LogRead { link, proposals } => {
+                self.on_log_read(core, link, proposals, out);
             }
-            self.check_epoch(core, now_ms, out);
-        } else if self.epoch < packet.zxid.epoch()
-            && core.config.ensemble.servers.contains_key(&info.server)
-        {
-            // It has promised to follow nobody older, and would be turned away for ever. An election
-            // helps, if its outcome is a newer epoch.
-            core.seen_epoch = core.seen_epoch.max(packet.zxid.epoch());
-            let (server, theirs, ours) = (info.server, packet.zxid.epoch(), self.epoch);
-            let reason = format!("server {server} has accepted epoch {theirs}, this is {ours}");
-            self.outdated = Some(Lost(reason));
-        } else {
-            self.send_leader_info(out);
+            // Asked for in an earlier role.
+            DiskAnswer::Snapshot | DiskAnswer::Reloaded | DiskAnswer::CannotCut => {}
         }
-        Ok(())
-    }
-
-    fn check_epoch(&mut self, core: &mut Core, _now_ms: u64, out: &mut Vec<Output>) {
-        if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
-            self.stage = Wait::SavingAccepted;
-            core.disk(Output::SaveAcceptedEpoch(self.epoch), out);
-        }
-    }
-
-    /// acceptedEpoch is durable: announce the epoch.
-    pub fn on_accepted_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
-        if self.stage != Wait::SavingAccepted {
-            return;
-        }
-        self.enter(core, Wait::EpochAcks, now_ms);
-        self.epoch_acks.insert(core.config.me);
-        self.send_leader_info(out);
-        self.check_epoch_acks(core, out);
     }
 
     fn enter(&mut self, core: &Core, stage: Wait, now_ms: u64) {
         self.stage = stage;
         self.stage_deadline_ms = now_ms + core.ticks_ms(core.config.init_limit);
-    }
-
-    fn send_leader_info(&mut self, out: &mut Vec<Output>) {
-        if matches!(self.stage, Wait::Epoch | Wait::SavingAccepted) {
-            return;
-        }
-        let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
-        let packet = Packet::with(PacketKind::LeaderInfo, Zxid::new(self.epoch, 0), data);
-        for (id, link) in &mut self.links {
-            if link.stage == Stage::WaitingForEpoch {
-                link.stage = Stage::LeaderInfoSent;
-                out.push(Output::ToLearner(*id, packet.clone()));
-            }
-        }
-    }
-
-    fn on_ack_epoch(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        id: LinkId,
-        packet: &Packet,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        let data = packet.data.as_deref().unwrap_or_default();
-        let current = Reader::new(data)
-            .int()
-            .map_err(|error| Misbehaved::Malformed { packet: "ACKEPOCH", error })?;
-        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        let server = link.server.unwrap_or_default();
-        link.last_zxid = packet.zxid;
-        link.stage = Stage::WaitingForSync;
-        // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
-        let open = !matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
-        if open && current != -1 {
-            let theirs = (current as u32, packet.zxid);
-            if self.summary < theirs {
-                return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
-            }
-            if packet.zxid != Zxid(-1) && core.config.ensemble.is_voter(server) {
-                self.epoch_acks.insert(server);
-            }
-        }
-        match self.stage {
-            Wait::EpochAcks => self.check_epoch_acks(core, out),
-            Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
-            _ => {}
-        }
-        let _ = now_ms;
-        Ok(())
-    }
-
-    fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
-        if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
-            self.stage = Wait::SavingCurrent;
-            core.disk(Output::SaveCurrentEpoch(self.epoch), out);
-        }
-    }
-
-    /// currentEpoch is durable: synchronize the learners that wait for it.
-    pub fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
-        if self.stage != Wait::SavingCurrent {
-            return;
-        }
-        self.enter(core, Wait::NewLeaderAcks, now_ms);
-        self.proposed = Zxid::new(self.epoch, 0);
-        let waiting: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.stage == Stage::WaitingForSync)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
-            self.synchronize(core, id, None, out);
-        }
-        self.new_leader_acks.insert(core.config.me);
-        self.check_new_leader_acks(core, out);
-    }
-
-    // ---- synchronization
-
-    /// The log answered.
-    pub fn on_log_read(
-        &mut self,
-        core: &mut Core,
-        id: LinkId,
-        proposals: Option<Vec<Proposal>>,
-        out: &mut Vec<Output>,
-    ) {
-        if self.links.get(&id).is_some_and(|link| link.stage == Stage::ReadingLog) {
-            self.synchronize(core, id, Some(proposals.as_deref()), out);
-        }
-    }
-
-    /// Brings a learner up to date and registers it for everything that follows; atomic, since nothing
-    /// is committed in between.
-    fn synchronize(
-        &mut self,
-        core: &mut Core,
-        id: LinkId,
-        logged: Option<Option<&[Proposal]>>,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let learner = link.last_zxid;
-        let force = core.config.force_snapshot_sync;
-        let (kind, zxid, missing) = match core.log.choose(learner, core.applied, force, logged) {
-            Choice::ReadLog { to } => {
-                link.stage = Stage::ReadingLog;
-                out.push(Output::ReadLog { link: id, from: learner, to });
-                return;
-            }
-            Choice::Diff(zxid, missing) => {
-                self.sync_counts.diff += 1;
-                (PacketKind::Diff, zxid, missing)
-            }
-            Choice::Trunc(zxid, missing) => {
-                self.sync_counts.trunc += 1;
-                (PacketKind::Trunc, zxid, missing)
-            }
-            Choice::Snap => {
-                self.sync_counts.snap += 1;
-                (PacketKind::Snap, core.applied, Vec::new())
-            }
-        };
-        if kind != PacketKind::Diff
-            && let Some(server) = link.server
-        {
-            // What it has logged and acknowledged beyond is about to go: it must acknowledge again.
-            self.acked.remove(&server);
-        }
-        out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));
-        if kind == PacketKind::Snap {
-            out.push(Output::SnapshotToLearner(id));
-        }
-        for proposal in missing {
-            let commit = Packet::bare(PacketKind::Commit, proposal.zxid);
-            out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
-            out.push(Output::ToLearner(id, commit));
-        }
-        link.stage = Stage::NewLeaderSent;
-        if !link.observer {
-            for proposal in &self.outstanding {
-                let proposal = proposal.clone();
-                out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
-            }
-        }
-        let config = core.config.ensemble.to_string();
-        let packet = Packet::with(PacketKind::NewLeader, Zxid::new(self.epoch, 0), config);
-        out.push(Output::ToLearner(id, packet));
-    }
-
-    fn on_new_leader_ack(
-        &mut self,
-        core: &mut Core,
-        id: LinkId,
-        zxid: Zxid,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        let server = link.server.unwrap_or_default();
-        if zxid != Zxid::new(self.epoch, 0) {
-            // Old followers acknowledge proposals before NEWLEADER: count them, go on waiting.
-            if !link.observer {
-                self.vouch(core, server, zxid)?;
-                self.commit_acknowledged(core, out);
-            }
-            return Ok(());
-        }
-        link.stage = Stage::Acknowledged;
-        if core.config.ensemble.is_voter(server) && !link.observer {
-            self.new_leader_acks.insert(server);
-        }
-        if self.serving() {
-            self.up_to_date(core, id, out);
-        } else {
-            self.check_new_leader_acks(core, out);
-        }
-        Ok(())
-    }
-
-    fn check_new_leader_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
-        let quorum = core.config.ensemble.is_quorum(|id| self.new_leader_acks.contains(&id));
-        if self.stage != Wait::NewLeaderAcks || !quorum {
-            return;
-        }
-        self.stage = Wait::Broadcast;
-        self.committed = Zxid::new(self.epoch, 0);
-        core.applied = self.committed;
-        core.appended = core.appended.max(self.committed);
-        core.flushed = core.flushed.max(self.committed);
-        out.push(Output::StartServing { epoch: self.epoch, leading: true });
-        let acknowledged: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.stage == Stage::Acknowledged)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in acknowledged {
-            self.up_to_date(core, id, out);
-        }
-    }
-
-    fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.stage = Stage::UpToDate;
-        // It has had no reason to speak since its ACK: the shorter limit starts with its next words.
-        link.serving_limit(core.ticks_ms(core.config.sync_limit));
-        out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
-        // Old followers cannot take a commit between NEWLEADER and UPTODATE.
-        for zxid in std::mem::take(&mut link.held_commits) {
-            out.push(Output::ToLearner(id, Packet::bare(PacketKind::Commit, zxid)));
-        }
     }
 
     // ---- broadcast
@@ -592,7 +386,7 @@ impl Leader {
         now_ms: u64,
         proposal: Proposal,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Lost> {
         assert_eq!(Some(proposal.zxid), self.next_zxid(), "every allocated zxid is proposed");
         self.proposed = proposal.zxid;
         for (id, link) in &mut self.links {
@@ -604,13 +398,18 @@ impl Leader {
         }
         self.outstanding.push_back(proposal.clone());
         core.append(proposal, out);
+        let bytes = self.outstanding.bytes();
+        if core.queue_limit < bytes {
+            return Err(Lost::QuorumTooSlow { bytes });
+        }
+        core.check_disk_bytes()
     }
 
     /// The own log has grown.
-    pub fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+    fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         let me = core.config.me;
         if self.serving() && core.config.ensemble.is_voter(me) {
-            let flushed = core.flushed.min(self.proposed);
+            let flushed = core.marks.flushed().min(self.proposed);
             self.acked.insert(me, flushed);
             self.commit_acknowledged(core, out);
         }
@@ -668,7 +467,7 @@ impl Leader {
 
     fn commit(&mut self, core: &mut Core, proposal: Proposal, out: &mut Vec<Output>) {
         let zxid = proposal.zxid;
-        assert!(self.committed < zxid, "commits leave in zxid order");
+        assert!(self.committed < zxid && zxid <= self.proposed, "commits leave in zxid order");
         self.committed = zxid;
         let commit = Packet::bare(PacketKind::Commit, zxid);
         for (id, link) in &mut self.links {
@@ -685,57 +484,6 @@ impl Leader {
             }
         }
         core.apply(proposal, out);
-        while let Some((_, sync)) = self.syncs.pop_front_if(|(after, _)| *after <= zxid) {
-            Self::sync_done(sync, out);
-        }
-    }
-
-    // ---- requests
-
-    fn on_request(
-        &mut self,
-        id: LinkId,
-        packet: Packet,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        let data = packet.data.unwrap_or_default();
-        let request = Request::decode(&data)
-            .map_err(|error| Misbehaved::Malformed { packet: "REQUEST", error })?;
-        if request.op == OpCode::Sync.code() {
-            self.sync(SyncFor::Link(id), out);
-        } else {
-            let auth = packet.auth.unwrap_or_default();
-            out.push(Output::Forwarded { link: id, data, auth });
-        }
-        Ok(())
-    }
-
-    /// A sync of a local client.
-    pub fn local_sync(&mut self, out: &mut Vec<Output>) {
-        self.sync(SyncFor::Local, out);
-    }
-
-    /// Done once everything proposed so far is committed and on its way to whoever asks.
-    fn sync(&mut self, sync: SyncFor, out: &mut Vec<Output>) {
-        match self.outstanding.back() {
-            None => Self::sync_done(sync, out),
-            Some(last) => self.syncs.push_back((last.zxid, sync)),
-        }
-    }
-
-    fn sync_done(sync: SyncFor, out: &mut Vec<Output>) {
-        match sync {
-            SyncFor::Local => out.push(Output::SyncDone),
-            SyncFor::Link(id) => {
-                out.push(Output::ToLearner(id, Packet::bare(PacketKind::Sync, Zxid::ZERO)));
-            }
-        }
-    }
-
-    /// A packet that the replica made for a learner.
-    pub fn to_learner(&self, id: LinkId, packet: Packet, out: &mut Vec<Output>) {
-        if self.links.get(&id).is_some_and(|link| link.stage == Stage::UpToDate) {
-            out.push(Output::ToLearner(id, packet));
-        }
+        self.answer_syncs(core, out);
     }
 }

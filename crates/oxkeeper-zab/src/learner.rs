@@ -5,18 +5,20 @@
 //! NEWLEADER; each proposal before its own ACK.
 //! Source: `docs/spec/quorum-protocol.md` 9.2, 10.7, 10.8, 11.4, 11.5.
 
+mod synchronization;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, ack_epoch_data};
-use oxkeeper_proto::txn::TxnHeader;
-use oxkeeper_proto::{Decode, Encode, Epoch, OpCode, ServerId, Zxid};
+use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 
-use crate::core::Core;
-use crate::error::Misbehaved;
-use crate::history::follows;
+use crate::core::{Core, DiskAnswer};
+use crate::election::Vote;
+use crate::error::{Lost, Misbehaved};
 use crate::leader::MAX_EPOCH;
-use crate::{Output, Proposal};
+use crate::queue::ProposalQueue;
+use crate::{Input, Output, Proposal};
 
 /// How a learner was brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +60,28 @@ enum Phase {
 pub struct Learner {
     /// The leader.
     pub leader: ServerId,
+    /// The vote that made it the leader, with its history then.
+    vote: Vote,
     /// Not a voter: gets INFORM instead of PROPOSAL and COMMIT.
     pub observer: bool,
     phase: Phase,
+    /// The epoch that the leader has announced; 0 before.
+    epoch: Epoch,
     /// How it was synchronized.
     pub sync: Option<SyncKind>,
     /// Proposals that came during synchronization and are not logged yet.
-    remembered: VecDeque<Proposal>,
+    remembered: ProposalQueue,
     /// Commits for them, in order.
     commits: VecDeque<Zxid>,
     /// Appended, not yet committed. In broadcast only.
-    pending: VecDeque<Proposal>,
+    pending: ProposalQueue,
     /// Appended, not yet acknowledged.
     unacked: VecDeque<Zxid>,
     /// The last zxid of the history so far, for the check against holes.
     last_seen: Zxid,
     /// Packets that arrived while the log was being cut.
     held: VecDeque<Packet>,
+    held_bytes: usize,
     heard_ms: u64,
     limit_ms: u64,
 }
@@ -83,23 +90,26 @@ impl Learner {
     /// Connects to the elected leader.
     pub fn new(
         core: &Core,
-        leader: ServerId,
+        vote: Vote,
         observer: bool,
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Learner {
-        out.push(Output::ConnectLeader(leader));
+        out.push(Output::ConnectLeader(vote.leader));
         Learner {
-            leader,
+            leader: vote.leader,
+            vote,
             observer,
             phase: Phase::Connecting,
+            epoch: 0,
             sync: None,
-            remembered: VecDeque::new(),
+            remembered: ProposalQueue::default(),
             commits: VecDeque::new(),
-            pending: VecDeque::new(),
+            pending: ProposalQueue::default(),
             unacked: VecDeque::new(),
-            last_seen: core.applied,
+            last_seen: core.marks.applied(),
             held: VecDeque::new(),
+            held_bytes: 0,
             heard_ms: now_ms,
             limit_ms: core.ticks_ms(core.config.init_limit),
         }
@@ -122,7 +132,7 @@ impl Learner {
     }
 
     /// Proposals appended but not committed, for the end of the role.
-    pub fn into_pending(self) -> VecDeque<Proposal> {
+    pub fn into_pending(self) -> ProposalQueue {
         self.pending
     }
 
@@ -137,20 +147,96 @@ impl Learner {
     }
 
     /// A sign of life.
-    pub fn heard(&mut self, now_ms: u64) {
+    fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
     }
 
     /// Is the deadline over?
-    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
+    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Lost> {
         if self.deadline_ms() <= now_ms {
-            return Err(Misbehaved::Silent(self.limit_ms));
+            return Err(self.lost(Misbehaved::Silent(self.limit_ms)));
+        }
+        Ok(())
+    }
+
+    fn lost(&self, error: Misbehaved) -> Lost {
+        Lost::Leader { leader: self.leader, error }
+    }
+
+    /// Something happened on the connection to the leader.
+    pub fn on_leader(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        input: Input,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        match input {
+            Input::LeaderConnected => self.on_connected(core, now_ms, out),
+            Input::LeaderClosed => return Err(Lost::LeaderClosed(self.leader)),
+            Input::FromLeader(packet) => {
+                self.on_packet(core, now_ms, packet, out).map_err(|error| self.lost(error))?;
+                return self.check_queues(core);
+            }
+            Input::SnapshotProgress => self.heard(now_ms),
+            Input::SnapshotReceived => self.on_snapshot_received(core, now_ms, out),
+            // Left over from a role that has ended.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Is what waits within its bounds? `commits` and `unacked` follow `remembered` and what the disk
+    /// has to write. (That its disk hangs the leader notices, by ACKs that do not come, and closes the
+    /// link; the role's end waits for the disk.)
+    fn check_queues(&self, core: &mut Core) -> Result<(), Lost> {
+        core.check_disk_bytes()?;
+        let bytes = self.remembered.bytes() + self.pending.bytes() + self.held_bytes;
+        if bytes <= core.queue_limit {
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::Synchronizing { memory: false, .. }) {
+            // There is more to catch up with than can be remembered: next time as a snapshot.
+            core.needs_snapshot = true;
+        }
+        Err(Lost::TooMuchQueued { leader: self.leader, bytes })
+    }
+
+    /// Keeps a packet until the log is cut. A ping was a sign of life, and is done with.
+    fn hold(&mut self, packet: Packet) {
+        if packet.known_kind() != Some(PacketKind::Ping) {
+            self.held_bytes += packet.data.as_ref().map_or(0, Bytes::len) + 100;
+            self.held.push_back(packet);
+        }
+    }
+
+    /// The disk has carried out something.
+    pub fn on_disk(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        answer: DiskAnswer,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Lost> {
+        match answer {
+            DiskAnswer::Flushed => self.on_flushed(core, out),
+            DiskAnswer::AcceptedEpoch(epoch) => {
+                return self.on_accepted_saved(core, epoch, out).map_err(|error| self.lost(error));
+            }
+            DiskAnswer::CurrentEpoch(epoch) => self.on_current_saved(core, epoch, out),
+            DiskAnswer::Snapshot => self.on_snapshot_saved(core, out),
+            DiskAnswer::Reloaded => {
+                return self.on_truncated(core, now_ms, out).map_err(|error| self.lost(error));
+            }
+            DiskAnswer::CannotCut => return Err(Lost::CannotCut(self.leader)),
+            // Asked for in an earlier role.
+            DiskAnswer::LogRead { .. } => {}
         }
         Ok(())
     }
 
     /// The connection stands: introduce ourselves.
-    pub fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
+    fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
         if self.phase != Phase::Connecting {
             return;
         }
@@ -167,7 +253,7 @@ impl Learner {
     }
 
     /// A packet of the leader.
-    pub fn on_packet(
+    fn on_packet(
         &mut self,
         core: &mut Core,
         now_ms: u64,
@@ -177,7 +263,7 @@ impl Learner {
         self.heard(now_ms);
         match self.phase {
             Phase::Truncating { .. } => {
-                self.held.push_back(packet);
+                self.hold(packet);
                 Ok(())
             }
             Phase::LeaderInfo => self.on_leader_info(core, &packet, out),
@@ -219,16 +305,35 @@ impl Learner {
             return Err(unexpected("waiting for LEADERINFO", packet));
         }
         if epoch < core.accepted {
+            self.turned_away(core, epoch);
             return Err(Misbehaved::OldEpoch { accepted: core.accepted, got: epoch });
         }
+        self.epoch = epoch;
         if epoch == core.accepted {
             // Promised before: this ack does not count, but synchronization goes on.
-            self.ack_epoch(core, epoch, None, out);
+            self.ack_epoch(core, epoch, None, out)?;
         } else {
-            self.phase = Phase::SavingAccepted { epoch, current: Some(core.current) };
+            // A quorum of ACKEPOCHs must know all that was acknowledged before.
+            let current = core.lost_tail.is_none().then_some(core.current);
+            self.phase = Phase::SavingAccepted { epoch, current };
             core.disk(Output::SaveAcceptedEpoch(epoch), out);
         }
         Ok(())
+    }
+
+    /// Not only a promise, also the history is newer than this leader: the operator must know.
+    fn turned_away(&self, core: &mut Core, epoch: Epoch) {
+        let (leader, me) = (self.leader, core.config.me);
+        if epoch < core.current && core.refuse_newer(leader, epoch) {
+            tracing::error!(
+                "leader {leader} is refused: its epoch {epoch:#x} is older than the history of this \
+                 server {me} (epoch {:#x}, last zxid {}; accepted epoch {:#x}). Have other members \
+                 lost their data? This server stays outside; keep its data directory until you know",
+                core.current,
+                core.marks.applied(),
+                core.accepted
+            );
+        }
     }
 
     fn ack_epoch(
@@ -237,246 +342,39 @@ impl Learner {
         epoch: Epoch,
         current: Option<Epoch>,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Misbehaved> {
+        self.check_leader(core, current)?;
         let data = ack_epoch_data(current);
-        let last = if core.needs_snapshot { Zxid::ZERO } else { core.applied };
+        let last = if core.needs_snapshot { Zxid::ZERO } else { core.marks.applied() };
         out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, last, data)));
         self.phase = Phase::FirstPacket { epoch };
+        Ok(())
+    }
+
+    /// A leader refuses learners that are ahead of it. To one that needs a snapshot and says that it
+    /// has nothing it cannot do that, so the learner does. An established leader's vote names its own
+    /// epoch, and is past this question, as is an ACK that does not count.
+    fn check_leader(&self, core: &Core, counts: Option<Epoch>) -> Result<(), Misbehaved> {
+        let (theirs, ours) = (self.vote.zxid, core.marks.applied());
+        let behind = self.vote.peer_epoch == i64::from(core.current) && theirs < ours;
+        if core.needs_snapshot && counts.is_some() && behind {
+            return Err(Misbehaved::BehindLearner { epoch: core.current, theirs, ours });
+        }
+        Ok(())
     }
 
     /// acceptedEpoch is durable.
-    pub fn on_accepted_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
-        if let Phase::SavingAccepted { epoch, current } = self.phase
-            && epoch == saved
-        {
-            self.ack_epoch(core, epoch, current, out);
-        }
-    }
-
-    fn on_first(
+    fn on_accepted_saved(
         &mut self,
-        core: &mut Core,
-        epoch: Epoch,
-        packet: &Packet,
+        core: &Core,
+        saved: Epoch,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        match packet.known_kind() {
-            Some(PacketKind::Diff | PacketKind::Trunc) if core.needs_snapshot => {
-                return Err(unexpected("waiting for SNAP", packet));
-            }
-            Some(PacketKind::Diff) => {
-                self.sync = Some(SyncKind::Diff);
-                self.last_seen = core.applied;
-                self.phase = Phase::Synchronizing { epoch, memory: false };
-            }
-            Some(PacketKind::Snap) => {
-                self.sync = Some(SyncKind::Snap);
-                self.phase = Phase::Receiving { epoch, zxid: packet.zxid };
-            }
-            Some(PacketKind::Trunc) => {
-                self.sync = Some(SyncKind::Trunc);
-                self.phase = Phase::Truncating { epoch, zxid: packet.zxid };
-                core.disk(Output::Truncate(packet.zxid), out);
-            }
-            // The leader pings as soon as it has a sender for this learner.
-            Some(PacketKind::Ping) => {}
-            _ => return Err(unexpected("waiting for DIFF, TRUNC or SNAP", packet)),
-        }
-        Ok(())
-    }
-
-    /// The snapshot stream is complete.
-    pub fn on_snapshot_received(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
-        self.heard(now_ms);
-        if let Phase::Receiving { epoch, zxid } = self.phase {
-            core.adopt_snapshot(zxid, out);
-            self.last_seen = zxid;
-            self.phase = Phase::Synchronizing { epoch, memory: true };
-        }
-    }
-
-    /// The log was cut and the tree loaded anew.
-    pub fn on_truncated(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        if let Phase::Truncating { epoch, zxid } = self.phase {
-            if core.applied != zxid {
-                // What lies between is missing here. The leader finds a better way next time.
-                return Err(Misbehaved::Gap { previous: core.applied, got: zxid });
-            }
-            self.last_seen = core.applied;
-            self.phase = Phase::Synchronizing { epoch, memory: true };
-            for packet in std::mem::take(&mut self.held) {
-                self.on_packet(core, now_ms, packet, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that a proposal continues the history, and takes its bytes.
-    fn proposal(&mut self, zxid: Zxid, data: Option<Bytes>) -> Result<Proposal, Misbehaved> {
-        let payload = data.unwrap_or_default();
-        let header = TxnHeader::from_bytes(&payload)
-            .map_err(|error| Misbehaved::Malformed { packet: "PROPOSAL", error })?;
-        if header.kind == OpCode::Check.code() {
-            return Err(Misbehaved::TopLevelCheck(zxid));
-        }
-        let (previous, got) = (self.last_seen, zxid);
-        if header.zxid != got.0 || !follows(previous, got) {
-            return Err(Misbehaved::Gap { previous, got });
-        }
-        self.last_seen = zxid;
-        Ok(Proposal { zxid, payload })
-    }
-
-    /// The bytes of INFORM, or of INFORMANDACTIVATE behind its designated leader.
-    fn informed(packet: &Packet) -> Result<Option<Bytes>, Misbehaved> {
-        let data = packet.data.clone();
-        if packet.known_kind() != Some(PacketKind::InformAndActivate) {
-            return Ok(data);
-        }
-        let data = data.unwrap_or_default();
-        if data.len() < 8 {
-            return Err(unexpected("reading INFORMANDACTIVATE", packet));
-        }
-        Ok(Some(data.slice(8..)))
-    }
-
-    /// Before NEWLEADER, after SNAP or TRUNC: the tree runs ahead of the log, a snapshot follows.
-    fn on_memory(
-        &mut self,
-        core: &mut Core,
-        epoch: Epoch,
-        packet: Packet,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        match packet.known_kind() {
-            // The stream is fuzzy: what was queued while it was being made may be in it already.
-            Some(PacketKind::Proposal | PacketKind::Inform | PacketKind::InformAndActivate)
-                if packet.zxid <= core.applied && self.remembered.is_empty() => {}
-            Some(PacketKind::Proposal) => {
-                let proposal = self.proposal(packet.zxid, packet.data)?;
-                self.remembered.push_back(proposal);
-            }
-            Some(PacketKind::Commit | PacketKind::CommitAndActivate) => {
-                match self.remembered.front() {
-                    Some(head) if head.zxid == packet.zxid => {
-                        if let Some(proposal) = self.remembered.pop_front() {
-                            core.apply_unlogged(proposal, out);
-                        }
-                    }
-                    _ if packet.zxid <= core.applied => {}
-                    oldest => {
-                        let oldest = oldest.map(|proposal| proposal.zxid);
-                        return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
-                    }
-                }
-            }
-            Some(PacketKind::Inform | PacketKind::InformAndActivate) => {
-                let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
-                core.apply_unlogged(proposal, out);
-            }
-            Some(PacketKind::NewLeader) => {
-                self.phase = Phase::SavingHistory { epoch, snapshot: true };
-                core.prepare_current(epoch, out);
-                core.disk(Output::SaveSnapshot, out);
-            }
-            Some(PacketKind::Ping) | None => {}
-            _ => return Err(unexpected("synchronizing", &packet)),
-        }
-        Ok(())
-    }
-
-    /// Proposals and commits are remembered. `new_leader` is the epoch while NEWLEADER is awaited.
-    fn on_log_mode(
-        &mut self,
-        core: &mut Core,
-        new_leader: Option<Epoch>,
-        packet: Packet,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Misbehaved> {
-        match (packet.known_kind(), new_leader) {
-            (Some(PacketKind::Proposal), _) => {
-                let proposal = self.proposal(packet.zxid, packet.data)?;
-                self.remembered.push_back(proposal);
-            }
-            (Some(PacketKind::Commit | PacketKind::CommitAndActivate), _) => {
-                let next = self.remembered.get(self.commits.len()).map(|proposal| proposal.zxid);
-                if next == Some(packet.zxid) {
-                    self.commits.push_back(packet.zxid);
-                } else if core.applied < packet.zxid {
-                    return Err(Misbehaved::CommitOutOfOrder { oldest: next, got: packet.zxid });
-                }
-            }
-            (Some(PacketKind::Inform | PacketKind::InformAndActivate), _) => {
-                if self.commits.len() != self.remembered.len() {
-                    let oldest = self.remembered.get(self.commits.len()).map(|first| first.zxid);
-                    return Err(Misbehaved::CommitOutOfOrder { oldest, got: packet.zxid });
-                }
-                let proposal = self.proposal(packet.zxid, Self::informed(&packet)?)?;
-                self.commits.push_back(proposal.zxid);
-                self.remembered.push_back(proposal);
-            }
-            (Some(PacketKind::NewLeader), Some(epoch)) => {
-                self.phase = Phase::SavingHistory { epoch, snapshot: false };
-                core.prepare_current(epoch, out);
-                while self.commits.pop_front().is_some() {
-                    if let Some(proposal) = self.remembered.pop_front() {
-                        core.append(proposal.clone(), out);
-                        core.apply(proposal, out);
-                    }
-                }
-                self.on_disk(core, out);
-            }
-            (Some(PacketKind::Ping) | None, _) => {}
-            _ => return Err(unexpected("synchronizing", &packet)),
-        }
-        Ok(())
-    }
-
-    /// Something became durable: go on with what waited for it.
-    pub fn on_disk(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         match self.phase {
-            Phase::SavingHistory { epoch, snapshot: false } if core.appended <= core.flushed => {
-                self.save_current(core, epoch, out);
+            Phase::SavingAccepted { epoch, current } if epoch == saved => {
+                self.ack_epoch(core, epoch, current, out)
             }
-            Phase::Broadcast => {
-                while let Some(zxid) = self.unacked.pop_front_if(|zxid| *zxid <= core.flushed) {
-                    out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, zxid)));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The snapshot of the adopted tree is durable.
-    pub fn on_snapshot_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
-        if let Phase::SavingHistory { epoch, snapshot: true } = self.phase {
-            self.save_current(core, epoch, out);
-        }
-    }
-
-    fn save_current(&mut self, core: &mut Core, epoch: Epoch, out: &mut Vec<Output>) {
-        if core.current == epoch {
-            self.phase = Phase::SavingCurrent { epoch };
-            self.on_current_saved(core, epoch, out);
-            return;
-        }
-        self.phase = Phase::SavingCurrent { epoch };
-        core.disk(Output::SaveCurrentEpoch(epoch), out);
-    }
-
-    /// currentEpoch is durable: the leader's history is ours.
-    pub fn on_current_saved(&mut self, core: &Core, saved: Epoch, out: &mut Vec<Output>) {
-        if let Phase::SavingCurrent { epoch } = self.phase
-            && epoch == saved
-        {
-            self.limit_ms = core.ticks_ms(core.config.sync_limit);
-            out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
-            self.phase = Phase::Acknowledged { epoch };
+            _ => Ok(()),
         }
     }
 
@@ -512,7 +410,7 @@ impl Learner {
         zxid: Zxid,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        match self.pending.pop_front_if(|proposal| proposal.zxid == zxid) {
+        match self.pending.pop_front_if(zxid) {
             Some(proposal) => {
                 core.apply(proposal, out);
                 Ok(())

@@ -2,7 +2,9 @@
 //!
 //! [`Zab`] is one server's protocol state as a value. It is told what happened ([`Input`]) and the
 //! time, and answers with what must be done ([`Output`]), in order. It never sees a socket, a file, a
-//! clock or a thread; transaction payloads are opaque bytes to it.
+//! clock or a thread. Of a transaction it knows the header, and that the whole decodes: a leader's
+//! proposal is read where it arrives ([`Proposal::from_wire`]), so that nobody behind it meets one that
+//! cannot be read. What a transaction means it does not know.
 //!
 //! Durability is an input: a proposal is acknowledged only when [`Input::Flushed`] has named it, an
 //! epoch is promised only when [`Input::AcceptedEpochSaved`] has.
@@ -22,12 +24,17 @@ mod error;
 mod history;
 mod leader;
 mod learner;
+mod proposal;
+mod queue;
+mod watermarks;
 mod zab;
 
 pub use election::Vote;
-pub use error::Misbehaved;
+pub use error::{CloseReason, Lost, Misbehaved};
 pub use leader::SyncCounts;
 pub use learner::SyncKind;
+pub use proposal::Proposal;
+pub use queue::MAX_QUEUED_BYTES;
 pub use zab::Zab;
 
 use bytes::Bytes;
@@ -38,16 +45,6 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 /// One connection accepted on this server's quorum port. Never reused within a process.
 pub type LinkId = u64;
-
-/// A transaction on its way: its zxid and its log payload (header, record, digest), which the log
-/// and every learner share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposal {
-    /// Position in the total order.
-    pub zxid: Zxid,
-    /// The bytes of the log record and of the PROPOSAL packet.
-    pub payload: Bytes,
-}
 
 /// What a server needs to know of itself and the ensemble.
 #[derive(Clone, Debug)]
@@ -78,6 +75,12 @@ pub struct History {
     pub last_zxid: Zxid,
     /// The newest logged proposals, ascending, up to `last_zxid`; at most `commit_log_count` are kept.
     pub recent: Vec<Proposal>,
+    /// The zxid up to which this server had acknowledged, if its log ends before: the disk has lost
+    /// what others count on. `None`: nothing is lost.
+    ///
+    /// Such a member neither votes nor acknowledges until a leader has brought it up to date; see
+    /// [`Zab::lost_tail`] and `docs/spec/quorum-protocol.md` 4.1.
+    pub lost_tail: Option<Zxid>,
 }
 
 /// What happened.
@@ -119,6 +122,17 @@ pub enum Input {
     LearnerClosed(LinkId),
     /// A packet from a learner.
     FromLearner(LinkId, Packet),
+    /// The stream behind [`Output::SnapshotToLearner`] goes on. As long as it does, the learner has no
+    /// deadline; after its end it has time to read and write it, see `docs/spec/quorum-protocol.md` 12.
+    /// To be told every second or so; a driver that never does leaves the learner initLimit for all of it.
+    SnapshotStreamed {
+        /// To which learner.
+        link: LinkId,
+        /// Bytes taken by the socket since the stream began.
+        bytes: u64,
+        /// Was that the last of it?
+        ended: bool,
+    },
 
     // ---- disk
     /// Every appended proposal up to this zxid is durable.
@@ -220,8 +234,8 @@ pub enum Output {
     CloseLearner {
         /// Which.
         link: LinkId,
-        /// For the log, in plain words.
-        reason: String,
+        /// Why; displayed in plain words.
+        reason: CloseReason,
     },
 
     // ---- disk

@@ -3,16 +3,16 @@
 //! LOOKING, then FOLLOWING, OBSERVING or LEADING, then, when that ends for whatever reason, a stop in
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
-use std::collections::VecDeque;
-
 use oxkeeper_proto::quorum::ServerState;
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::core::Core;
 use crate::election::{Elected, Election, Vote};
+use crate::error::Lost;
 use crate::leader::{Leader, SyncCounts};
 use crate::learner::{Learner, SyncKind};
-use crate::{Config, History, Input, LinkId, Output, Phase, Proposal};
+use crate::queue::ProposalQueue;
+use crate::{Config, History, Input, LinkId, Output, Phase};
 
 /// A leader that turns this server away at once is not asked again at once: the pause before the next
 /// election grows by this with each failure, in ms.
@@ -38,6 +38,8 @@ pub struct Zab {
     role: Role,
     vote: Vote,
     last_sync: Option<SyncKind>,
+    /// Why the last role ended.
+    last_loss: Option<Lost>,
     sync_counts: SyncCounts,
     elections: u64,
     /// Roles in a row that ended before they served.
@@ -69,6 +71,7 @@ impl Zab {
             role: Role::Looking,
             vote,
             last_sync: None,
+            last_loss: None,
             sync_counts: SyncCounts::default(),
             elections: 0,
             failures: 0,
@@ -120,7 +123,7 @@ impl Zab {
 
     /// zxid of the last transaction given to `Apply`.
     pub fn applied(&self) -> Zxid {
-        self.core.applied
+        self.core.marks.applied()
     }
 
     /// Are clients served?
@@ -186,6 +189,35 @@ impl Zab {
         self.elections
     }
 
+    /// How often a history newer than a leader's epoch was refused: of a learner by this server as
+    /// leader, or this server's own by a leader. Anything but 0 means that members have lost data.
+    pub fn refused_newer_histories(&self) -> u64 {
+        self.core.refused_newer
+    }
+
+    /// The zxid up to which this server had acknowledged, if its disk has lost the end of that: it
+    /// has no vote, and must be brought up to date by a leader that others have elected. `None`: it is
+    /// a full member.
+    pub fn lost_tail(&self) -> Option<Zxid> {
+        self.core.lost_tail
+    }
+
+    /// Why the last role ended; `None` if none has yet.
+    pub fn last_loss(&self) -> Option<&Lost> {
+        self.last_loss.as_ref()
+    }
+
+    /// Did a leader ask for a cut of the log that could not be made, so that only a snapshot can bring
+    /// this server in line?
+    pub fn needs_snapshot(&self) -> bool {
+        self.core.needs_snapshot
+    }
+
+    /// Replaces [`crate::MAX_QUEUED_BYTES`]: what may wait in one place, in bytes.
+    pub fn limit_queues(&mut self, bytes: usize) {
+        self.core.queue_limit = bytes;
+    }
+
     // ---- time
 
     /// When [`Self::on_timeout`] must be called, in ms.
@@ -193,27 +225,26 @@ impl Zab {
         match &self.role {
             Role::Looking => Some(self.election.next_timeout()),
             Role::Learning(learner) => Some(learner.deadline_ms()),
-            Role::Leading(leader) => Some(leader.next_timeout()),
+            Role::Leading(leader) => Some(leader.next_timeout(&self.core)),
             Role::Stopping => self.core.disk_idle().then_some(self.look_at_ms),
         }
     }
 
     /// A deadline has passed.
     pub fn on_timeout(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        self.core.now_ms = now_ms;
         match &mut self.role {
             Role::Looking => {
                 let elected = self.election.on_timeout(now_ms, out);
                 self.elected(elected, now_ms, out);
             }
             Role::Learning(learner) => {
-                if let Err(error) = learner.check_deadline(now_ms) {
-                    self.end_role(now_ms, &error.to_string(), out);
-                }
+                let result = learner.check_deadline(now_ms);
+                self.end_if_lost(result, now_ms, out);
             }
             Role::Leading(leader) => {
-                if let Err(lost) = leader.on_timeout(&mut self.core, now_ms, out) {
-                    self.end_role(now_ms, &lost.0, out);
-                }
+                let result = leader.on_timeout(&mut self.core, now_ms, out);
+                self.end_if_lost(result, now_ms, out);
             }
             Role::Stopping => self.finish_stop(now_ms, out),
         }
@@ -223,8 +254,10 @@ impl Zab {
 
     /// Takes one input; appends what must be done.
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+        self.core.now_ms = now_ms;
         match input {
             Input::Notified { from, notification } => {
+                self.core.note_history(from, &notification);
                 if matches!(self.role, Role::Stopping) {
                     self.election.keep_early(now_ms, from, notification);
                     return;
@@ -259,8 +292,11 @@ impl Zab {
         self.note_serving();
     }
 
+    /// What others may count on.
+    ///
     /// After synchronization the vote names the new epoch, so that all members answer joiners alike.
     fn note_serving(&mut self) {
+        self.election.set_abstains(self.core.lost_tail.is_some());
         if self.serving() {
             self.vote.peer_epoch = i64::from(self.core.current);
             self.failures = 0;
@@ -269,107 +305,38 @@ impl Zab {
 
     fn on_peer(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
         let core = &mut self.core;
-        let failed = match (&mut self.role, input) {
-            (Role::Learning(learner), Input::LeaderConnected) => {
-                learner.on_connected(core, now_ms, out);
-                None
-            }
-            (Role::Learning(_), Input::LeaderClosed) => {
-                Some("the connection to the leader is closed".to_owned())
-            }
-            (Role::Learning(learner), Input::FromLeader(packet)) => {
-                learner.on_packet(core, now_ms, packet, out).err().map(|error| error.to_string())
-            }
-            (Role::Learning(learner), Input::SnapshotProgress) => {
-                learner.heard(now_ms);
-                None
-            }
-            (Role::Learning(learner), Input::SnapshotReceived) => {
-                learner.on_snapshot_received(core, now_ms, out);
-                None
-            }
+        let result = match (&mut self.role, input) {
+            (Role::Learning(learner), input) => learner.on_leader(core, now_ms, input, out),
             (Role::Leading(leader), Input::LearnerConnected(link)) => {
-                leader.on_connected(core, link, now_ms);
-                None
+                leader.on_connected(core, link, now_ms, out);
+                Ok(())
             }
-            (Role::Leading(leader), Input::LearnerClosed(link)) => {
-                leader.on_closed(core, link).err().map(|lost| lost.0)
-            }
+            (Role::Leading(leader), Input::LearnerClosed(link)) => leader.on_closed(core, link),
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
-                leader.on_packet(core, now_ms, link, packet, out).err().map(|lost| lost.0)
+                leader.on_packet(core, now_ms, link, packet, out)
+            }
+            (Role::Leading(leader), Input::SnapshotStreamed { link, bytes, ended }) => {
+                leader.on_streamed(now_ms, link, bytes, ended);
+                Ok(())
             }
             // Left over from a role that has ended.
-            _ => None,
+            _ => Ok(()),
         };
-        if let Some(reason) = failed {
-            self.end_role(now_ms, &reason, out);
-        }
+        self.end_if_lost(result, now_ms, out);
     }
 
     fn on_disk(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
-        let mut failed = None;
-        let mut cannot_cut = false;
         let core = &mut self.core;
-        match input {
-            Input::Flushed(zxid) => {
-                core.flushed = core.flushed.max(zxid);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_disk(core, out),
-                    Role::Leading(leader) => leader.on_flushed(core, out),
-                    _ => {}
-                }
+        let answer = core.on_disk(input);
+        let result = match &mut self.role {
+            Role::Learning(learner) => learner.on_disk(core, now_ms, answer, out),
+            Role::Leading(leader) => {
+                leader.on_disk(core, now_ms, answer, out);
+                Ok(())
             }
-            Input::AcceptedEpochSaved(epoch) => {
-                core.disk_answered();
-                core.accepted = core.accepted.max(epoch);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_accepted_saved(core, epoch, out),
-                    Role::Leading(leader) => leader.on_accepted_saved(core, now_ms, out),
-                    _ => {}
-                }
-            }
-            Input::CurrentEpochSaved(epoch) => {
-                core.disk_answered();
-                core.current = core.current.max(epoch);
-                match &mut self.role {
-                    Role::Learning(learner) => learner.on_current_saved(core, epoch, out),
-                    Role::Leading(leader) => leader.on_current_saved(core, now_ms, out),
-                    _ => {}
-                }
-            }
-            Input::SnapshotSaved => {
-                core.disk_answered();
-                core.adopted_unsaved = false;
-                core.needs_snapshot = false;
-                if let Role::Learning(learner) = &mut self.role {
-                    learner.on_snapshot_saved(core, out);
-                }
-            }
-            Input::Reloaded(history) => {
-                core.disk_answered();
-                core.reloaded(history);
-                if let Role::Learning(learner) = &mut self.role {
-                    failed = learner.on_truncated(core, now_ms, out).err();
-                }
-            }
-            Input::TruncateFailed => {
-                core.disk_answered();
-                core.needs_snapshot = true;
-                cannot_cut = true;
-            }
-            Input::LogRead { link, proposals } => {
-                if let Role::Leading(leader) = &mut self.role {
-                    leader.on_log_read(core, link, proposals, out);
-                }
-            }
-            _ => unreachable!("only the disk's answers come here"),
-        }
-        if let Some(error) = failed {
-            self.end_role(now_ms, &error.to_string(), out);
-        }
-        if cannot_cut && matches!(self.role, Role::Learning(_)) {
-            self.end_role(now_ms, "the log cannot be cut where the leader says", out);
-        }
+            Role::Looking | Role::Stopping => Ok(()),
+        };
+        self.end_if_lost(result, now_ms, out);
         self.finish_stop(now_ms, out);
     }
 
@@ -377,14 +344,17 @@ impl Zab {
         let serving = self.serving();
         match (&mut self.role, input) {
             (Role::Leading(leader), Input::Propose(proposal)) => {
-                leader.propose(&mut self.core, now_ms, proposal, out);
+                let result = leader.propose(&mut self.core, now_ms, proposal, out);
+                self.end_if_lost(result, now_ms, out);
             }
-            (Role::Leading(leader), Input::Sync(_)) if serving => leader.local_sync(out),
+            (Role::Leading(leader), Input::Sync(_)) if serving => {
+                leader.local_sync(&self.core, out)
+            }
             (Role::Leading(leader), Input::ToLearner(link, packet)) => {
                 leader.to_learner(link, packet, out);
             }
             (Role::Leading(_), Input::StepDown) => {
-                self.end_role(now_ms, "the epoch's zxids are used up", out);
+                self.end_role(now_ms, Lost::ZxidsUsedUp, out);
             }
             (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
                 out.push(Output::ToLeader(packet));
@@ -402,7 +372,17 @@ impl Zab {
 
     fn look(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         self.role = Role::Looking;
-        let elected = self.election.start(self.core.applied, self.core.current, now_ms, out);
+        self.election.set_abstains(self.core.lost_tail.is_some());
+        if let Some(acknowledged) = self.core.lost_tail {
+            tracing::warn!(
+                "this server has acknowledged transactions up to {acknowledged}, and its log ends at \
+                 {}: it has no vote until a leader has brought it up to date. That takes a majority of \
+                 the others; as long as there is none, keep their data directories and this one",
+                self.core.marks.applied()
+            );
+        }
+        let elected =
+            self.election.start(self.core.marks.applied(), self.core.current, now_ms, out);
         self.elected(elected, now_ms, out);
     }
 
@@ -419,18 +399,25 @@ impl Zab {
             "elected"
         );
         if vote.leader == config.me {
+            assert!(self.core.lost_tail.is_none(), "who lacks what it acknowledged does not lead");
             self.role = Role::Leading(Box::new(Leader::new(&mut self.core, now_ms, out)));
         } else {
             let observer = config.ensemble.servers.contains_key(&config.me)
                 && !config.ensemble.is_voter(config.me);
-            let learner = Learner::new(&self.core, vote.leader, observer, now_ms, out);
+            let learner = Learner::new(&self.core, vote, observer, now_ms, out);
             self.role = Role::Learning(Box::new(learner));
+        }
+    }
+
+    fn end_if_lost(&mut self, result: Result<(), Lost>, now_ms: u64, out: &mut Vec<Output>) {
+        if let Err(lost) = result {
+            self.end_role(now_ms, lost, out);
         }
     }
 
     /// Ends the role. What it has logged but not committed goes to the tree, for tree and log must
     /// agree when the server votes next; whether it survives is decided by the next leader.
-    fn end_role(&mut self, now_ms: u64, reason: &str, out: &mut Vec<Output>) {
+    fn end_role(&mut self, now_ms: u64, lost: Lost, out: &mut Vec<Output>) {
         let serving = self.serving();
         let pending = match std::mem::replace(&mut self.role, Role::Stopping) {
             Role::Learning(learner) => {
@@ -445,18 +432,18 @@ impl Zab {
                 self.sync_counts.snap += leader.sync_counts.snap;
                 leader.into_outstanding()
             }
-            Role::Looking | Role::Stopping => VecDeque::new(),
+            Role::Looking | Role::Stopping => ProposalQueue::default(),
         };
         let pause_ms = (PAUSE_MS * self.failures).min(LONGEST_PAUSE_MS);
         self.look_at_ms = now_ms + pause_ms;
         if !serving {
             self.failures += 1;
         }
-        tracing::info!(server = self.core.config.me, reason, "leaving the role");
+        tracing::info!(server = self.core.config.me, reason = %lost, "leaving the role");
+        self.last_loss = Some(lost);
         if serving {
             out.push(Output::StopServing);
         }
-        let pending: Vec<Proposal> = pending.into();
         for proposal in pending {
             self.core.apply(proposal, out);
         }

@@ -127,7 +127,11 @@ impl Server {
             Output::SaveSnapshot => self.input(Input::SnapshotSaved),
             Output::Truncate(zxid) => {
                 self.log.retain(|proposal| proposal.zxid <= zxid);
-                self.input(Input::Reloaded(History { last_zxid: zxid, recent: self.log.clone() }));
+                self.input(Input::Reloaded(History {
+                    last_zxid: zxid,
+                    recent: self.log.clone(),
+                    lost_tail: None,
+                }));
             }
             // Apache, too, had no log that was worth reading.
             Output::ReadLog { link, .. } => self.input(Input::LogRead { link, proposals: None }),
@@ -273,8 +277,12 @@ fn learner_says_the_same(connection: &str, me: ServerId, leader: ServerId, obser
     let told = Reader::new(data).int().expect("currentEpoch");
     let current = if told == -1 { accepted } else { told as u32 };
     let recent = proposals(last_zxid.counter());
-    let mut server =
-        Server::new(config(me, 3, observers), accepted, current, History { last_zxid, recent });
+    let mut server = Server::new(
+        config(me, 3, observers),
+        accepted,
+        current,
+        History { last_zxid, recent, lost_tail: None },
+    );
     for from in (1..=3).filter(|from| *from != me) {
         let state = if from == leader { ServerState::Leading } else { ServerState::Following };
         server.input(Input::Notified { from, notification: vote(state, leader) });

@@ -32,7 +32,7 @@ impl Random {
     }
 
     fn data(&mut self, zxid: Zxid) -> Option<Bytes> {
-        Some(match self.below(7) {
+        Some(match self.below(8) {
             0 => return None,
             1 => Bytes::from_static(b"\x00\x01"),
             2 => {
@@ -41,6 +41,8 @@ impl Random {
                 LearnerInfo { server, protocol: PROTOCOL_VERSION, config_version }.to_bytes().into()
             }
             3 => ack_epoch_data((self.below(2) == 0).then(|| self.below(4) as u32)),
+            5 => [&[0; 8][..], &common::payload(zxid, "x")].concat().into(),
+            6 => common::payload(zxid, "x").slice(..32 + self.below(12) as usize),
             4 => common::request(self.below(20) as i32).data.unwrap_or_default(),
             _ => common::payload(zxid, "x"),
         })
@@ -117,7 +119,11 @@ impl Victim {
 
     fn reload(&mut self) {
         let last_zxid = self.log.last().map_or(Zxid::ZERO, |last| last.zxid);
-        self.input(Input::Reloaded(History { last_zxid, recent: self.log.clone() }));
+        self.input(Input::Reloaded(History {
+            last_zxid,
+            recent: self.log.clone(),
+            lost_tail: None,
+        }));
     }
 
     /// A conversation as it should be, up to some point.
@@ -204,6 +210,11 @@ impl Victim {
                 self.input(Input::LearnerConnected(self.next_link));
             }
             9 if self.connecting => self.input(Input::LeaderConnected),
+            10 if random.below(3) == 0 => {
+                let (link, bytes) = (1 + random.below(self.next_link + 2), random.below(1 << 40));
+                let ended = random.below(2) == 0;
+                self.input(Input::SnapshotStreamed { link, bytes, ended });
+            }
             10 => self.input(Input::SnapshotReceived),
             11 => {
                 if let Some(zxid) = self.zab.next_zxid() {
@@ -242,7 +253,8 @@ fn no_packet_brings_a_server_down() {
         };
         let log: Vec<_> = (1..=random.below(4) as u32).map(|n| proposal(1, n)).collect();
         let last_zxid = log.last().map_or(Zxid::ZERO, |last| last.zxid);
-        let history = History { last_zxid, recent: log.clone() };
+        let lost_tail = (random.below(8) == 0).then_some(Zxid::new(1, 9));
+        let history = History { last_zxid, recent: log.clone(), lost_tail };
         let epoch = u32::from(!log.is_empty());
         let zab = Zab::new(config, epoch, epoch, history, 0, &mut Vec::new());
         let mut victim =

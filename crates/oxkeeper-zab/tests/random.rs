@@ -57,6 +57,8 @@ struct Weather {
     propose: u64,
     /// Elections of whoever is named, in 1000 steps.
     lies: u64,
+    /// Crashes after which an acknowledged end of the log is gone, in 1000 crashes.
+    lose: u64,
 }
 
 fn weather(random: &mut Random) -> Weather {
@@ -69,6 +71,7 @@ fn weather(random: &mut Random) -> Weather {
         hasty: 10 + 10 * random.below(4) as u64,
         propose: 150,
         lies: [0, 0, 8, 20][random.below(4)],
+        lose: [0, 0, 300, 800][random.below(4)],
     }
 }
 
@@ -90,7 +93,7 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
     let id = ids[random.below(ids.len())];
     let other = ids[random.below(ids.len())];
     if random.chance(weather.crash) {
-        world.crash(id);
+        crash(world, random, weather, id);
     } else if random.chance(weather.restart) && !world.is_up(id) {
         world.start(id);
     } else if random.chance(weather.part) && id != other {
@@ -131,6 +134,18 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
                 };
             }
         }
+    }
+}
+
+/// One server at a time may lack what it has acknowledged: what two of three have forgotten is lost.
+fn crash(world: &mut World, random: &mut Random, weather: &Weather, id: ServerId) {
+    let whole = world.servers.values().all(|server| server.disk.lost_tail.is_none());
+    let log = &world.server(id).disk.log;
+    let back = 1 + random.below(4);
+    let kept = log.len().checked_sub(back + 1).map(|last| log[last].zxid);
+    match kept {
+        Some(keep) if whole && random.chance(weather.lose) => world.lose_tail(id, keep),
+        _ => world.crash(id),
     }
 }
 

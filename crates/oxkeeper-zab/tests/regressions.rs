@@ -3,186 +3,11 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Settings, World, ensemble, proposal};
-use oxkeeper_proto::quorum::{
-    LearnerInfo, NOTIFICATION_VERSION, Notification, PROTOCOL_VERSION, Packet, PacketKind,
-    ServerState, ack_epoch_data,
-};
-use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Output, Phase, Zab};
-
-fn config(me: ServerId, voters: i64, observers: i64) -> Config {
-    Config {
-        me,
-        ensemble: ensemble(voters, observers),
-        tick_ms: 200,
-        init_limit: 10,
-        sync_limit: 5,
-        commit_log_count: 500,
-        force_snapshot_sync: false,
-        fast_election: false,
-    }
-}
-
-/// One server, alone with the test.
-struct Alone {
-    zab: Zab,
-    now: u64,
-}
-
-impl Alone {
-    fn new(config: Config, accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let recent: Vec<_> =
-            log.iter().map(|(epoch, counter)| proposal(*epoch, *counter)).collect();
-        let last_zxid = recent.last().map_or(Zxid::ZERO, |last| last.zxid);
-        let history = History { last_zxid, recent };
-        let mut out = Vec::new();
-        let zab = Zab::new(config, accepted, current, history, 1_000, &mut out);
-        Alone { zab, now: 1_000 }
-    }
-
-    fn input(&mut self, input: Input) -> Vec<Output> {
-        let mut out = Vec::new();
-        self.zab.handle(self.now, input, &mut out);
-        out
-    }
-
-    fn timeout(&mut self) -> Vec<Output> {
-        self.now = self.zab.next_timeout().expect("a deadline");
-        let mut out = Vec::new();
-        self.zab.on_timeout(self.now, &mut out);
-        out
-    }
-
-    /// Server 1 follows 3, and has told its epoch.
-    fn follower(accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::new(config(1, 3, 0), accepted, current, log);
-        for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
-            let zxid = server.zab.applied();
-            let notification = vote(state, 3, zxid, 7, i64::from(current));
-            server.input(Input::Notified { from, notification });
-        }
-        assert_eq!(server.zab.leader(), Some(3));
-        server.input(Input::LeaderConnected);
-        server
-    }
-
-    /// The same, synchronized up to NEWLEADER of `epoch` by DIFF; the ACK is not sent yet.
-    fn leader_says(&mut self, kind: PacketKind, zxid: Zxid) -> Vec<Output> {
-        self.input(Input::FromLeader(Packet::bare(kind, zxid)))
-    }
-
-    fn proposes(&mut self, epoch: u32, counter: u32) -> Vec<Output> {
-        let proposal = proposal(epoch, counter);
-        let packet = Packet::with(PacketKind::Proposal, proposal.zxid, proposal.payload);
-        self.input(Input::FromLeader(packet))
-    }
-
-    /// A follower behind LEADERINFO and DIFF.
-    fn synchronizing(epoch: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::follower(epoch - 1, epoch - 1, log);
-        server.leader_says(PacketKind::LeaderInfo, Zxid::new(epoch, 0));
-        server.input(Input::AcceptedEpochSaved(epoch));
-        server.leader_says(PacketKind::Diff, Zxid::new(epoch - 1, 9));
-        server
-    }
-
-    /// Server 3 leads, and waits for epochs.
-    fn leader(accepted: Epoch, current: Epoch, log: &[(u32, u32)]) -> Alone {
-        let mut server = Alone::new(config(3, 3, 0), accepted, current, log);
-        let zxid = server.zab.applied();
-        let notification = vote(ServerState::Looking, 3, zxid, 1, i64::from(current));
-        server.input(Input::Notified { from: 2, notification });
-        server.timeout();
-        assert_eq!(server.zab.state(), ServerState::Leading);
-        server
-    }
-
-    fn learner_says(&mut self, link: LinkId, packet: Packet) -> Vec<Output> {
-        self.input(Input::FromLearner(link, packet))
-    }
-
-    fn info(&mut self, link: LinkId, server: ServerId, accepted: Epoch) -> Vec<Output> {
-        self.input(Input::LearnerConnected(link));
-        let info = LearnerInfo { server, protocol: PROTOCOL_VERSION, config_version: 0 };
-        let zxid = Zxid::new(accepted, 0);
-        self.learner_says(link, Packet::with(PacketKind::FollowerInfo, zxid, info.to_bytes()))
-    }
-
-    fn ack_epoch(&mut self, link: LinkId, zxid: Zxid, current: Option<Epoch>) -> Vec<Output> {
-        let packet = Packet::with(PacketKind::AckEpoch, zxid, ack_epoch_data(current));
-        self.learner_says(link, packet)
-    }
-
-    fn ack(&mut self, link: LinkId, zxid: Zxid) -> Vec<Output> {
-        self.learner_says(link, Packet::bare(PacketKind::Ack, zxid))
-    }
-
-    /// A leader of epoch 2 behind the NEWLEADER of its first follower, 2.
-    fn new_leader_sent() -> Alone {
-        let mut server = Alone::leader(1, 1, &[(1, 1)]);
-        server.info(1, 2, 1);
-        server.input(Input::AcceptedEpochSaved(2));
-        server.ack_epoch(1, Zxid::new(1, 1), Some(1));
-        server.input(Input::CurrentEpochSaved(2));
-        server
-    }
-
-    fn serving() -> Alone {
-        let mut server = Alone::new_leader_sent();
-        server.ack(1, Zxid::new(2, 0));
-        assert!(server.zab.serving());
-        server
-    }
-}
-
-fn vote(state: ServerState, leader: ServerId, zxid: Zxid, round: i64, epoch: i64) -> Notification {
-    Notification {
-        state: state as i32,
-        leader,
-        zxid,
-        election_epoch: round,
-        peer_epoch: epoch,
-        version: NOTIFICATION_VERSION,
-        config: None,
-    }
-}
-
-fn to_leader(out: &[Output]) -> Vec<(PacketKind, Zxid)> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::ToLeader(packet) => Some((packet.known_kind()?, packet.zxid)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn to_learner(out: &[Output], to: LinkId) -> Vec<(PacketKind, Zxid)> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::ToLearner(link, packet) if *link == to => {
-                Some((packet.known_kind()?, packet.zxid))
-            }
-            Output::ProposalToLearner { link, proposal, inform: false } if *link == to => {
-                Some((PacketKind::Proposal, proposal.zxid))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-fn closes(out: &[Output], id: LinkId) -> bool {
-    out.iter().any(|output| matches!(output, Output::CloseLearner { link, .. } if *link == id))
-}
-
-fn appended(out: &[Output]) -> Vec<Zxid> {
-    out.iter()
-        .filter_map(|output| match output {
-            Output::Append(proposal) => Some(proposal.zxid),
-            _ => None,
-        })
-        .collect()
-}
+use common::alone::{Alone, appended, closes, config, to_leader, to_learner, vote};
+use common::{Settings, World, proposal};
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
+use oxkeeper_zab::{History, Input, LinkId, Output, Phase};
 
 /// A leader that lost its quorum forgot a proposal that its own log had: its vote was too low, another
 /// server won, and trees differed for ever (ZOOKEEPER-2845). Log and tree must agree before a vote.
@@ -410,7 +235,8 @@ fn an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote() {
     assert!(matches!(out[..], [Output::AdoptSnapshot(zxid)] if zxid == Zxid::new(1, 7)));
     let out = server.input(Input::LeaderClosed);
     assert!(matches!(out[..], [Output::CloseLeader, Output::Reload]));
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
     assert!(out.iter().any(|output| matches!(
         output,
@@ -482,6 +308,7 @@ fn a_learner_that_acknowledges_nothing_is_given_up() {
     let mut server = Alone::serving();
     server.ack(1, Zxid::new(2, 0));
     server.input(Input::Propose(proposal(2, 1)));
+    server.input(Input::Flushed(Zxid::new(2, 1)));
     let start = server.now;
     let mut closed = false;
     while !closed && server.now < start + 10_000 {
@@ -518,7 +345,8 @@ fn a_cut_is_on_disk_before_new_leader_is_acknowledged() {
     assert!(matches!(out[..], [Output::Truncate(zxid)] if zxid == Zxid::new(1, 1)));
     let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
     assert!(out.is_empty(), "packets wait for the cut");
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
     assert!(matches!(out[..], [Output::PrepareCurrentEpoch(2), Output::SaveSnapshot]));
 }
@@ -531,7 +359,8 @@ fn a_cut_that_misses_its_zxid_ends_the_role() {
     server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
     server.input(Input::AcceptedEpochSaved(2));
     server.leader_says(PacketKind::Trunc, Zxid::new(1, 3));
-    let history = History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)] };
+    let history =
+        History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     server.input(Input::Reloaded(history));
     assert_eq!(server.zab.leader(), None);
 }

@@ -7,7 +7,6 @@ use oxkeeper_proto::client::Id;
 use oxkeeper_proto::quorum::{
     Packet, PacketKind, Request, RevalidateReply, RevalidateRequest, decode_touches, put_touch,
 };
-use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Decode, Encode, OpCode, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, SessionCheck};
@@ -39,16 +38,6 @@ impl Replica {
             if commits > 0 {
                 meters.learner_commit_received_count.fetch_add(commits, Ordering::Relaxed);
             }
-        }
-        // What cannot be read must not be logged: the transaction would come back at every start.
-        if let oxkeeper_zab::Input::FromLeader(packet) = &input
-            && let Some(PacketKind::Proposal | PacketKind::Inform) = packet.known_kind()
-            && let Err(error) = Payload::decode(packet.data.as_deref().unwrap_or_default())
-        {
-            tracing::error!(zxid = %packet.zxid, %error, "leaving the leader: it proposed a \
-                transaction that cannot be read");
-            self.zab_input(now, oxkeeper_zab::Input::LeaderClosed, out);
-            return;
         }
         self.zab_input(now, input, out);
     }

@@ -251,8 +251,12 @@ impl Attempt<'_> {
                 continue;
             }
             let parent_path = path::parent(&path).expect("the root is no ephemeral");
-            let parent = self.get(parent_path).expect("a node that exists has a parent");
-            self.remove(parent_path, parent, &path, &node);
+            match self.get(parent_path) {
+                Ok(parent) => self.remove(parent_path, parent, &path, &node),
+                // An ephemeral of this session, and gone already: no server makes children of those,
+                // but a log or a snapshot of another's making may have some.
+                Err(_) => self.overlay.put(self.zxid(), &path, Some(&node), None),
+            }
             paths.push(Cow::Owned(path));
         }
         self.overlay.close(self.zxid(), session);

@@ -1,8 +1,12 @@
 //! A learner as its leader sees it.
 
-use oxkeeper_proto::{ServerId, Zxid};
+use oxkeeper_proto::quorum::PacketKind;
+use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::error::Misbehaved;
+
+/// Bytes in a millisecond that a learner is believed to read and write of a snapshot at least: 16 MB/s.
+const SNAPSHOT_BYTES_PER_MS: u64 = 16_000;
 
 /// How far a learner has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,34 @@ impl Stage {
     }
 }
 
+/// Commits that wait. An epoch's commits have no gaps, so the first and the last say all.
+#[derive(Debug, Default)]
+pub struct HeldCommits(Option<(Zxid, Zxid)>);
+
+impl HeldCommits {
+    pub fn push(&mut self, zxid: Zxid) {
+        let first = self.0.map_or(zxid, |(first, last)| {
+            assert_eq!(last.next(), Some(zxid), "every zxid is committed, in order");
+            first
+        });
+        self.0 = Some((first, zxid));
+    }
+
+    pub fn take(&mut self) -> impl Iterator<Item = Zxid> + use<> {
+        let (first, last) = self.0.take().unwrap_or((Zxid(1), Zxid(0)));
+        (first.0..=last.0).map(Zxid)
+    }
+}
+
+/// A snapshot on its way to a learner, as the driver reports it.
+#[derive(Clone, Copy, Debug)]
+struct Streamed {
+    bytes: u64,
+    ended: bool,
+    /// When the last bytes left.
+    at_ms: u64,
+}
+
 /// A connection from a learner.
 #[derive(Debug)]
 pub struct Link {
@@ -47,15 +79,26 @@ pub struct Link {
     /// Known from its first packet on.
     pub server: Option<ServerId>,
     pub observer: bool,
+    /// Its acceptedEpoch: it follows no older leader.
+    pub promised: Epoch,
+    /// How it is being synchronized.
+    pub sync: Option<PacketKind>,
     /// Its last logged zxid, from ACKEPOCH.
     pub last_zxid: Zxid,
+    /// The first reports of its snapshot make this, the ACK of NEWLEADER ends it.
+    streamed: Option<Streamed>,
+    /// Its last words.
+    spoke_ms: u64,
+    /// From when on its silence counts.
     heard_ms: u64,
+    /// Longest silence while it does not serve.
+    init_limit_ms: u64,
     /// Longest silence allowed.
     limit_ms: u64,
     /// The limit from its next sign of life on.
     next_limit_ms: u64,
     /// Commits made between NEWLEADER and UPTODATE.
-    pub held_commits: Vec<Zxid>,
+    pub held_commits: HeldCommits,
     /// Last proposal sent, and since when one has been waiting for its ACK.
     sent: Zxid,
     unacked_since_ms: Option<u64>,
@@ -67,11 +110,16 @@ impl Link {
             stage: Stage::New,
             server: None,
             observer: false,
+            promised: 0,
+            sync: None,
             last_zxid: Zxid::ZERO,
+            streamed: None,
+            spoke_ms: now_ms,
             heard_ms: now_ms,
+            init_limit_ms: limit_ms,
             limit_ms,
             next_limit_ms: limit_ms,
-            held_commits: Vec::new(),
+            held_commits: HeldCommits::default(),
             sent: Zxid::ZERO,
             unacked_since_ms: None,
         }
@@ -79,13 +127,45 @@ impl Link {
 
     /// A sign of life.
     pub fn heard(&mut self, now_ms: u64) {
+        self.spoke_ms = now_ms;
         self.heard_ms = now_ms;
         self.limit_ms = self.next_limit_ms;
     }
 
-    /// The limit of a learner that serves, from its next sign of life on.
-    pub fn serving_limit(&mut self, limit_ms: u64) {
+    /// Has it said something at or after that time?
+    pub fn spoke_since(&self, ms: u64) -> bool {
+        self.forwards() && ms <= self.spoke_ms
+    }
+
+    /// It may serve. It has had no reason to speak since its ACK: it has its time to answer, and the
+    /// shorter limit starts with its next words.
+    pub fn up_to_date(&mut self, now_ms: u64, limit_ms: u64) {
+        self.stage = Stage::UpToDate;
+        self.heard_ms = now_ms;
         self.next_limit_ms = limit_ms;
+    }
+
+    /// It has made the leader's history durable.
+    pub fn acknowledged(&mut self) {
+        self.stage = Stage::Acknowledged;
+        self.streamed = None;
+    }
+
+    /// The driver reports how far its snapshot is.
+    pub fn streamed(&mut self, now_ms: u64, bytes: u64, ended: bool) {
+        if self.stage != Stage::NewLeaderSent || self.sync != Some(PacketKind::Snap) {
+            return;
+        }
+        let before = self.streamed;
+        let progress = before.is_none_or(|before| before.bytes < bytes || !before.ended && ended);
+        if progress {
+            self.streamed = Some(Streamed { bytes, ended, at_ms: now_ms });
+        }
+    }
+
+    /// Is a snapshot for it under way, or being read and written by it?
+    pub fn gets_snapshot(&self) -> bool {
+        self.streamed.is_some()
     }
 
     /// Registered for live traffic?
@@ -93,9 +173,10 @@ impl Link {
         matches!(self.stage, Stage::NewLeaderSent | Stage::Acknowledged | Stage::UpToDate)
     }
 
-    /// Is it pinged, and does it count as alive?
-    pub fn has_sender(&self) -> bool {
-        self.forwards()
+    /// Does it count for the quorum of a leader that serves? What a socket takes of a snapshot proves
+    /// nothing about the other end: only its own words count, for as long as without a snapshot.
+    pub fn alive(&self, now_ms: u64) -> bool {
+        self.forwards() && (self.streamed.is_none() || now_ms < self.silent_ms())
     }
 
     pub fn sent(&mut self, zxid: Zxid, now_ms: u64) {
@@ -110,17 +191,25 @@ impl Link {
     }
 
     pub fn deadline_ms(&self) -> u64 {
-        let silent = self.heard_ms + self.limit_ms;
+        let silent = self.silent_ms();
+        if let Some(Streamed { bytes, ended, at_ms }) = self.streamed {
+            let allowance_ms = if ended { bytes / SNAPSHOT_BYTES_PER_MS } else { 0 };
+            return silent.max(at_ms + self.init_limit_ms + allowance_ms);
+        }
         self.unacked_since_ms.map_or(silent, |since| silent.min(since + self.limit_ms))
     }
 
     pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
-        if self.heard_ms + self.limit_ms <= now_ms {
-            Err(Misbehaved::Silent(self.limit_ms))
-        } else if self.deadline_ms() <= now_ms {
-            Err(Misbehaved::Slow(self.limit_ms))
-        } else {
+        if now_ms < self.deadline_ms() {
             Ok(())
+        } else if self.silent_ms() <= now_ms {
+            Err(Misbehaved::Silent(now_ms - self.heard_ms))
+        } else {
+            Err(Misbehaved::Slow(self.limit_ms))
         }
+    }
+
+    fn silent_ms(&self) -> u64 {
+        self.heard_ms + self.limit_ms
     }
 }

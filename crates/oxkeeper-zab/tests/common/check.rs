@@ -61,7 +61,7 @@ impl Checker {
                 self.committed = server.tree.clone();
                 self.quorum(servers, "currentEpoch", |server| *epoch <= server.disk.current);
                 for proposal in &server.tree {
-                    let has = |server: &Server| server.disk.has(proposal.zxid);
+                    let has = |server: &Server| server.disk.vouches_for(proposal.zxid);
                     self.quorum(servers, "the new leader's history", has);
                 }
                 self.serving.insert(id, true);
@@ -117,7 +117,7 @@ impl Checker {
                 assert_eq!(newest, Some(id), "a deposed leader commits {}", proposal.zxid);
                 assert_eq!(zxids(&server.tree), zxids(&self.committed));
                 self.committed.push(proposal.clone());
-                self.quorum(servers, "a commit", |server| server.disk.has(proposal.zxid));
+                self.quorum(servers, "a commit", |server| server.disk.vouches_for(proposal.zxid));
             }
             Some(false) => {
                 assert_eq!(

@@ -29,6 +29,8 @@ pub struct Disk {
     /// `currentEpoch.tmp`.
     pub prepared: Option<Epoch>,
     pub log: Vec<Proposal>,
+    /// The log ended here once, and this server had said so.
+    pub lost_tail: Option<Zxid>,
     /// Snapshots, oldest first: last zxid and what was applied.
     pub snapshots: Vec<(Zxid, Vec<Proposal>)>,
     /// Not yet carried out.
@@ -60,7 +62,17 @@ impl Disk {
         tree.extend(later.cloned());
         let last_zxid = self.log.last().map_or(base, |last| last.zxid.max(base));
         let recent = self.log[self.log.len().saturating_sub(limit)..].to_vec();
-        (tree, History { last_zxid, recent })
+        (tree, History { last_zxid, recent, lost_tail: self.lost_tail })
+    }
+
+    /// The file system forgets what the log ended with, up to `keep` at most.
+    pub fn lose_tail(&mut self, keep: Zxid) {
+        let last = self.load(1).1.last_zxid;
+        let base = self.snapshots.last().map_or(Zxid::ZERO, |(base, _)| *base);
+        self.log.retain(|proposal| proposal.zxid <= keep.max(base));
+        if self.load(1).1.last_zxid < last {
+            self.lost_tail = self.lost_tail.max(Some(last));
+        }
     }
 
     /// Is this zxid durable?
@@ -70,6 +82,11 @@ impl Disk {
                 .snapshots
                 .last()
                 .is_some_and(|(_, tree)| tree.iter().any(|proposal| proposal.zxid == zxid))
+    }
+
+    /// Is it durable, or has this server lost it and knows that? Then it has no say before it has it again.
+    pub fn vouches_for(&self, zxid: Zxid) -> bool {
+        self.has(zxid) || Some(zxid) <= self.lost_tail
     }
 
     /// Everything after `from` and up to `to`, behind the last record at or before `from`.

@@ -5,6 +5,7 @@
 //! The world checks while it runs: see `check.rs`.
 #![allow(dead_code, reason = "every test program uses another part")]
 
+pub mod alone;
 pub mod check;
 pub mod disk;
 pub mod trace;
@@ -123,6 +124,8 @@ pub struct World {
     pub no_log_reads: bool,
     /// Appends that one flush covers at most.
     pub flush_group: usize,
+    /// Disks that do nothing for now.
+    pub stalled: BTreeSet<ServerId>,
     /// How long the end of a random schedule took.
     pub recovered_ms: u64,
 }
@@ -192,6 +195,7 @@ impl World {
             proposed: 0,
             no_log_reads: false,
             flush_group: usize::MAX,
+            stalled: BTreeSet::new(),
             recovered_ms: 0,
         }
     }
@@ -255,6 +259,13 @@ impl World {
         self.slots.retain(|(from, to), _| *from != id && *to != id);
         self.break_links(|link| link.learner == id || link.leader == id);
         self.election_links();
+    }
+
+    /// A crash after which the log ends at `keep`, although more was durable.
+    pub fn lose_tail(&mut self, id: ServerId, keep: Zxid) {
+        self.crash(id);
+        self.mut_server(id).disk.lose_tail(keep);
+        self.trace.note(format!("{id} has lost what its log had behind {}", trace::show(keep)));
     }
 
     pub fn partition(&mut self, a: ServerId, b: ServerId) {
@@ -371,7 +382,7 @@ impl World {
             if server.connecting.is_some() {
                 events.push(Event::Connect(id));
             }
-            if !server.disk.queue.is_empty() {
+            if !server.disk.queue.is_empty() && !self.stalled.contains(&id) {
                 events.push(Event::Disk(id));
             }
             if !server.reads.is_empty() {
@@ -521,8 +532,14 @@ impl World {
     pub fn input(&mut self, id: ServerId, input: Input) {
         let now = self.now;
         let mut out = Vec::new();
-        match &mut self.mut_server(id).zab {
-            Some(zab) => zab.handle(now, input, &mut out),
+        let server = self.mut_server(id);
+        match &mut server.zab {
+            Some(zab) => {
+                zab.handle(now, input, &mut out);
+                if zab.lost_tail().is_none() {
+                    server.disk.lost_tail = None;
+                }
+            }
             None => return,
         }
         self.perform(id, out);

@@ -1,7 +1,7 @@
 //! Traps of `docs/spec/client-protocol.md` 21, by number, and the orders of checks of section 8.
 
 use oxkeeper_proto::client::{Id, perms};
-use oxkeeper_proto::txn::{Payload, Txn};
+use oxkeeper_proto::txn::{CreateMode, CreateTxn, Payload, Txn, TxnHeader};
 use oxkeeper_proto::{Acl, Encode, ErrorCode, OpCode};
 
 use super::world::*;
@@ -535,6 +535,37 @@ fn trap_39_all_ephemerals_of_a_session_die_under_one_zxid() {
     assert_eq!(world.stat("/p").pzxid, close.header.zxid);
     assert_eq!((world.stat("/p").num_children, world.state.ephemerals_count()), (0, 0));
     world.node("/z");
+}
+
+/// No leader of ours makes an ephemeral below an ephemeral, but another's log or snapshot may hold one;
+/// the first close of that session as leader ended the process.
+#[test]
+fn a_session_with_an_ephemeral_below_an_ephemeral_can_be_closed() {
+    let mut world = World::new();
+    for path in ["/a", "/a/b"] {
+        world.zxid += 1;
+        let txn = Txn::Create(CreateTxn {
+            op: OpCode::Create,
+            path: path.into(),
+            data: None,
+            acl: vec![],
+            mode: CreateMode::Ephemeral,
+            parent_cversion: 1,
+        });
+        let header = TxnHeader {
+            client_id: SESSION,
+            cxid: 0,
+            zxid: world.zxid,
+            time_ms: 1,
+            kind: OpCode::Create.code(),
+        };
+        let mut payload = Vec::new();
+        Payload { header, txn, digest: None }.encode(&mut payload);
+        world.apply(&payload);
+    }
+    assert_eq!(world.state.ephemerals_count(), 2);
+    assert_eq!(world.run(OpCode::CloseSession, b""), Outcome::SessionClosed);
+    assert_eq!(world.state.ephemerals_count(), 0);
 }
 
 #[test]

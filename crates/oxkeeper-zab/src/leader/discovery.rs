@@ -1,0 +1,200 @@
+//! The leader finds an epoch that is newer than any a quorum has promised.
+//!
+//! Source: `docs/spec/quorum-protocol.md` 9.3, 9.4.
+
+use bytes::Bytes;
+use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind};
+use oxkeeper_proto::{Decode, Epoch, Reader, ServerId, Zxid};
+
+use super::link::{Link, Stage};
+use super::{Leader, MAX_EPOCH, Wait};
+use crate::core::Core;
+use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::{LinkId, Output};
+
+impl Leader {
+    pub(super) fn on_info(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let info = Self::learner_info(core, packet)?;
+        let (server, promised) = (info.server, packet.zxid.epoch());
+        // A server that connects again has lost its old link, noticed here or not.
+        let same = |(_, link): &(&LinkId, &Link)| link.server == Some(server);
+        let stale: Vec<_> = self.links.iter().filter(same).map(|(other, _)| *other).collect();
+        for other in stale {
+            self.close(other, CloseReason::ConnectedAgain(server), out);
+        }
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        link.server = Some(server);
+        link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
+        link.promised = promised;
+        link.stage = Stage::WaitingForEpoch;
+        if self.stage == Wait::Epoch {
+            self.epoch = self.epoch.max(promised + 1);
+            if core.config.ensemble.is_voter(server) {
+                self.reported.insert(server);
+            }
+            self.check_epoch(core, out);
+            return Ok(());
+        }
+        if self.epoch < promised {
+            self.on_newer_promise(core, server, promised)?;
+        }
+        self.send_leader_info(out);
+        Ok(())
+    }
+
+    pub(super) fn learner_info(core: &Core, packet: &Packet) -> Result<LearnerInfo, Misbehaved> {
+        let data = packet.data.as_deref().unwrap_or_default();
+        let info = LearnerInfo::from_bytes(data)
+            .map_err(|error| Misbehaved::Malformed { packet: "FOLLOWERINFO", error })?;
+        let (server, promised) = (info.server, packet.zxid.epoch());
+        if server == core.config.me || MAX_EPOCH < promised {
+            let got = format!("server {server} with accepted epoch {promised:#x}");
+            return Err(Misbehaved::Unexpected { phase: Stage::New.name(), got });
+        }
+        let (theirs, ours) = (info.config_version, core.config.ensemble.version);
+        if ours < theirs {
+            return Err(Misbehaved::NewerConfig { server, theirs, ours });
+        }
+        Ok(info)
+    }
+
+    /// A learner has promised to follow nobody as old as this leader, and would be turned away until
+    /// the next election. An election at once helps, if its outcome is a newer epoch; but only if the
+    /// learner's history is not newer, too: it would win, and what this leader's quorum has committed
+    /// would be lost. That happens where a quorum has lost its disks. Without a sign of its history
+    /// nothing is risked: the learner returns, and has voted again.
+    pub(super) fn on_newer_promise(
+        &mut self,
+        core: &mut Core,
+        server: ServerId,
+        promised: Epoch,
+    ) -> Result<(), Lost> {
+        let established = matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        let (epoch, last) = if established { (self.epoch, self.proposed) } else { self.summary };
+        match core.take_history(server) {
+            Some(theirs) if theirs <= (i64::from(epoch), last) => {
+                core.seen_epoch = core.seen_epoch.max(promised);
+                Err(Lost::PromisedNewer { server, theirs: promised, ours: self.epoch })
+            }
+            Some((current, zxid)) => {
+                if core.refuse_newer(server, self.epoch) {
+                    tracing::error!(
+                        "server {server} is refused: its history (epoch {current:#x}, last zxid \
+                         {zxid}) is newer than that of this leader (epoch {epoch:#x}, last zxid \
+                         {last}). Have other members lost their data? The ensemble goes on without \
+                         server {server}; keep its data directory until you know"
+                    );
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
+            self.stage = Wait::SavingAccepted;
+            core.disk(Output::SaveAcceptedEpoch(self.epoch), out);
+        }
+    }
+
+    /// acceptedEpoch is durable: announce the epoch.
+    pub(super) fn on_accepted_saved(
+        &mut self,
+        core: &mut Core,
+        now_ms: u64,
+        out: &mut Vec<Output>,
+    ) {
+        if self.stage != Wait::SavingAccepted {
+            return;
+        }
+        self.enter(core, Wait::EpochAcks, now_ms);
+        self.epoch_acks.insert(core.config.me);
+        self.send_leader_info(out);
+        self.check_epoch_acks(core, out);
+    }
+
+    pub(super) fn send_leader_info(&mut self, out: &mut Vec<Output>) {
+        if matches!(self.stage, Wait::Epoch | Wait::SavingAccepted) {
+            return;
+        }
+        let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
+        let packet = Packet::with(PacketKind::LeaderInfo, Zxid::new(self.epoch, 0), data);
+        for (id, link) in &mut self.links {
+            if link.stage == Stage::WaitingForEpoch {
+                link.stage = Stage::LeaderInfoSent;
+                out.push(Output::ToLearner(*id, packet.clone()));
+            }
+        }
+    }
+
+    pub(super) fn on_ack_epoch(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        packet: &Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let data = packet.data.as_deref().unwrap_or_default();
+        let current = Reader::new(data)
+            .int()
+            .map_err(|error| Misbehaved::Malformed { packet: "ACKEPOCH", error })?;
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        let server = link.server.unwrap_or_default();
+        if self.epoch < link.promised {
+            return Err(Misbehaved::BrokenPromise { promised: link.promised, got: self.epoch });
+        }
+        link.last_zxid = packet.zxid;
+        link.stage = Stage::WaitingForSync;
+        // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
+        let open = !matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        if open && current != -1 {
+            let theirs = (current as u32, packet.zxid);
+            if self.summary < theirs {
+                return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
+            }
+            if packet.zxid != Zxid(-1) && core.config.ensemble.is_voter(server) {
+                self.epoch_acks.insert(server);
+            }
+        }
+        match self.stage {
+            Wait::EpochAcks => self.check_epoch_acks(core, out),
+            Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
+            self.stage = Wait::SavingCurrent;
+            core.disk(Output::SaveCurrentEpoch(self.epoch), out);
+        }
+    }
+
+    /// currentEpoch is durable: synchronize the learners that wait for it.
+    pub(super) fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
+        if self.stage != Wait::SavingCurrent {
+            return;
+        }
+        self.enter(core, Wait::NewLeaderAcks, now_ms);
+        self.proposed = Zxid::new(self.epoch, 0);
+        let waiting: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.stage == Stage::WaitingForSync)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.synchronize(core, id, None, out);
+        }
+        self.new_leader_acks.insert(core.config.me);
+        self.check_new_leader_acks(core, out);
+    }
+}

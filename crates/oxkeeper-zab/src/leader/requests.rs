@@ -1,0 +1,102 @@
+//! What learners and local clients ask a leader that serves.
+//!
+//! Source: `docs/spec/quorum-protocol.md` 13.
+
+use oxkeeper_proto::quorum::{Packet, PacketKind, Request};
+use oxkeeper_proto::{OpCode, Zxid};
+
+use super::link::{Link, Stage};
+use super::{Leader, MAX_SYNCS, Sync, SyncFor};
+use crate::core::Core;
+use crate::error::Misbehaved;
+use crate::{LinkId, Output};
+
+impl Leader {
+    pub(super) fn on_request(
+        &mut self,
+        core: &Core,
+        id: LinkId,
+        packet: Packet,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let data = packet.data.unwrap_or_default();
+        let request = Request::decode(&data)
+            .map_err(|error| Misbehaved::Malformed { packet: "REQUEST", error })?;
+        if request.op == OpCode::Sync.code() {
+            if MAX_SYNCS <= self.syncs.len() {
+                return Err(Misbehaved::TooManySyncs(MAX_SYNCS));
+            }
+            self.sync(core, SyncFor::Link(id), out);
+        } else {
+            let auth = packet.auth.unwrap_or_default();
+            out.push(Output::Forwarded { link: id, data, auth });
+        }
+        Ok(())
+    }
+
+    /// A sync of a local client.
+    pub fn local_sync(&mut self, core: &Core, out: &mut Vec<Output>) {
+        self.sync(core, SyncFor::Local, out);
+    }
+
+    /// Done once everything proposed so far is committed and on its way to whoever asks, and a quorum
+    /// has been heard, not longer than a tick ago or anew: until then nobody else can have committed
+    /// anything that this leader does not know. If no quorum is heard any more, the role ends.
+    pub(super) fn sync(&mut self, core: &Core, who: SyncFor, out: &mut Vec<Output>) {
+        let fresh_ms = core.now_ms.saturating_sub(core.config.tick_ms);
+        let fresh = self.heard_quorum(core, fresh_ms);
+        let heard_ms = if fresh { fresh_ms } else { core.now_ms };
+        let after = self.outstanding.back().map_or(self.committed, |last| last.zxid);
+        self.syncs.push_back(Sync { after, heard_ms, who });
+        let pause_ms = core.config.tick_ms / 4;
+        if !fresh && self.asked_ms.is_none_or(|asked_ms| asked_ms + pause_ms < core.now_ms) {
+            self.asked_ms = Some(core.now_ms);
+            self.ping(out);
+        }
+        self.answer_syncs(core, out);
+    }
+
+    pub(super) fn answer_syncs(&mut self, core: &Core, out: &mut Vec<Output>) {
+        while let Some(Sync { after, heard_ms, .. }) = self.syncs.front() {
+            if self.committed < *after || !self.heard_quorum(core, *heard_ms) {
+                return;
+            }
+            if let Some(sync) = self.syncs.pop_front() {
+                Self::sync_done(sync.who, out);
+            }
+        }
+    }
+
+    /// Has a quorum, this server included, been heard at or after that time?
+    pub(super) fn heard_quorum(&self, core: &Core, ms: u64) -> bool {
+        let me = core.config.me;
+        core.config.ensemble.is_quorum(|id| {
+            let spoke = |link: &Link| link.server == Some(id) && link.spoke_since(ms);
+            id == me || self.links.values().any(spoke)
+        })
+    }
+
+    pub(super) fn ping(&self, out: &mut Vec<Output>) {
+        let ping = Packet::bare(PacketKind::Ping, self.proposed);
+        for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
+            assert!(link.server.is_some(), "who is synchronized has introduced itself");
+            out.push(Output::ToLearner(*id, ping.clone()));
+        }
+    }
+
+    pub(super) fn sync_done(sync: SyncFor, out: &mut Vec<Output>) {
+        match sync {
+            SyncFor::Local => out.push(Output::SyncDone),
+            SyncFor::Link(id) => {
+                out.push(Output::ToLearner(id, Packet::bare(PacketKind::Sync, Zxid::ZERO)));
+            }
+        }
+    }
+
+    /// A packet that the replica made for a learner.
+    pub fn to_learner(&self, id: LinkId, packet: Packet, out: &mut Vec<Output>) {
+        if self.links.get(&id).is_some_and(|link| link.stage == Stage::UpToDate) {
+            out.push(Output::ToLearner(id, packet));
+        }
+    }
+}

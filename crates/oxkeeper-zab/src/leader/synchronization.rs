@@ -1,0 +1,146 @@
+//! The leader brings learners up to date, and waits for a quorum of them.
+//!
+//! Source: `docs/spec/quorum-protocol.md` 10.
+
+use oxkeeper_proto::Zxid;
+use oxkeeper_proto::quorum::{Packet, PacketKind};
+
+use super::link::Stage;
+use super::{Leader, Wait};
+use crate::core::Core;
+use crate::error::Misbehaved;
+use crate::history::Choice;
+use crate::{LinkId, Output, Proposal};
+
+impl Leader {
+    /// The log answered.
+    pub(super) fn on_log_read(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        proposals: Option<Vec<Proposal>>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.links.get(&id).is_some_and(|link| link.stage == Stage::ReadingLog) {
+            self.synchronize(core, id, Some(proposals.as_deref()), out);
+        }
+    }
+
+    /// Brings a learner up to date and registers it for everything that follows; atomic, since nothing
+    /// is committed in between.
+    pub(super) fn synchronize(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        logged: Option<Option<&[Proposal]>>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let learner = link.last_zxid;
+        let force = core.config.force_snapshot_sync;
+        let (kind, zxid, missing) =
+            match core.log.choose(learner, core.marks.applied(), force, logged) {
+                Choice::ReadLog { to } => {
+                    link.stage = Stage::ReadingLog;
+                    out.push(Output::ReadLog { link: id, from: learner, to });
+                    return;
+                }
+                Choice::Diff(zxid, missing) => {
+                    self.sync_counts.diff += 1;
+                    (PacketKind::Diff, zxid, missing)
+                }
+                Choice::Trunc(zxid, missing) => {
+                    self.sync_counts.trunc += 1;
+                    (PacketKind::Trunc, zxid, missing)
+                }
+                Choice::Snap => {
+                    self.sync_counts.snap += 1;
+                    (PacketKind::Snap, core.marks.applied(), Vec::new())
+                }
+            };
+        if let Some(server) = link.server {
+            // What it has logged and acknowledged beyond is about to go, or its disk has lost it: it
+            // gets that again, and must acknowledge again.
+            self.acked.remove(&server);
+        }
+        out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));
+        if kind == PacketKind::Snap {
+            out.push(Output::SnapshotToLearner(id));
+        }
+        for proposal in missing {
+            let commit = Packet::bare(PacketKind::Commit, proposal.zxid);
+            out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
+            out.push(Output::ToLearner(id, commit));
+        }
+        link.sync = Some(kind);
+        link.stage = Stage::NewLeaderSent;
+        if !link.observer {
+            for proposal in self.outstanding.iter() {
+                let proposal = proposal.clone();
+                out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
+            }
+        }
+        let config = core.config.ensemble.to_string();
+        let packet = Packet::with(PacketKind::NewLeader, Zxid::new(self.epoch, 0), config);
+        out.push(Output::ToLearner(id, packet));
+    }
+
+    pub(super) fn on_new_leader_ack(
+        &mut self,
+        core: &mut Core,
+        id: LinkId,
+        zxid: Zxid,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Misbehaved> {
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
+        let server = link.server.unwrap_or_default();
+        if zxid != Zxid::new(self.epoch, 0) {
+            // Old followers acknowledge proposals before NEWLEADER: count them, go on waiting.
+            if !link.observer {
+                self.vouch(core, server, zxid)?;
+                self.commit_acknowledged(core, out);
+            }
+            return Ok(());
+        }
+        link.acknowledged();
+        if core.config.ensemble.is_voter(server) && !link.observer {
+            self.new_leader_acks.insert(server);
+        }
+        if self.serving() {
+            self.up_to_date(core, id, out);
+        } else {
+            self.check_new_leader_acks(core, out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_new_leader_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        let quorum = core.config.ensemble.is_quorum(|id| self.new_leader_acks.contains(&id));
+        if self.stage != Wait::NewLeaderAcks || !quorum {
+            return;
+        }
+        self.stage = Wait::Broadcast;
+        self.committed = Zxid::new(self.epoch, 0);
+        core.marks.begin_epoch(self.committed);
+        out.push(Output::StartServing { epoch: self.epoch, leading: true });
+        let acknowledged: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.stage == Stage::Acknowledged)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in acknowledged {
+            self.up_to_date(core, id, out);
+        }
+    }
+
+    pub(super) fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.up_to_date(core.now_ms, core.ticks_ms(core.config.sync_limit));
+        out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
+        // Old followers cannot take a commit between NEWLEADER and UPTODATE.
+        for zxid in link.held_commits.take() {
+            out.push(Output::ToLearner(id, Packet::bare(PacketKind::Commit, zxid)));
+        }
+    }
+}
