@@ -152,8 +152,8 @@ impl Core {
         out.push(Output::Apply(proposal));
     }
 
-    /// Announces the epoch whose history is about to be written. A crash before
-    /// [`Output::SaveCurrentEpoch`] is then recognized at the next start.
+    /// Announces an epoch whose history is about to be written, behind all that is before it. A crash
+    /// before [`Output::SaveCurrentEpoch`] is then recognized at the next start.
     pub fn prepare_current(&mut self, epoch: Epoch, out: &mut Vec<Output>) {
         if self.current < epoch {
             out.push(Output::PrepareCurrentEpoch(epoch));

@@ -6,7 +6,7 @@ use common::alone::{Alone, closes, to_leader, to_learner, vote};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{PacketKind, ServerState};
-use oxkeeper_zab::{Input, Lost, Misbehaved};
+use oxkeeper_zab::{Input, Lost, Misbehaved, Output};
 
 /// Four of five lost their disks, began anew and committed. The fifth came back with the old history;
 /// the leader made way for its newer epoch, and what the four had committed was wiped. Apache leaves the
@@ -104,4 +104,45 @@ fn a_server_that_needs_a_snapshot_refuses_a_leader_that_is_behind_it() {
         }
         assert_eq!(to_leader(&out), [(PacketKind::AckEpoch, Zxid::ZERO)]);
     }
+}
+
+/// NEWLEADER's epoch was announced before history of older epochs was logged. After a crash in between,
+/// Apache's servers take over what is announced as it stands: a member with part of epoch 2 called
+/// itself one of epoch 3, and outranked those who had all of it.
+#[test]
+fn an_epoch_is_announced_only_behind_all_history_before_it() {
+    let mut server = Alone::synchronizing(3, &[(1, 1)]);
+    for (epoch, counter) in [(1, 2), (2, 1), (2, 2)] {
+        server.proposes(epoch, counter);
+        server.leader_says(PacketKind::Commit, Zxid::new(epoch, counter));
+    }
+    // (It begins in epoch 2: nothing is said of that.)
+    let out = server.leader_says(PacketKind::NewLeader, Zxid::new(3, 0));
+    assert_eq!(
+        told_to_the_disk(&out),
+        ["append 0x100000002", "append 0x200000001", "append 0x200000002"]
+    );
+
+    let mut server = Alone::follower(1, 1, &[(1, 1)]);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(3, 0));
+    server.input(Input::AcceptedEpochSaved(3));
+    server.leader_says(PacketKind::Diff, Zxid::new(2, 2));
+    for (epoch, counter) in [(1, 2), (2, 1), (2, 2)] {
+        server.proposes(epoch, counter);
+        server.leader_says(PacketKind::Commit, Zxid::new(epoch, counter));
+    }
+    let out = server.leader_says(PacketKind::NewLeader, Zxid::new(3, 0));
+    assert_eq!(
+        told_to_the_disk(&out),
+        ["append 0x100000002", "announce 2", "append 0x200000001", "append 0x200000002"]
+    );
+}
+
+fn told_to_the_disk(out: &[Output]) -> Vec<String> {
+    let told = |output: &Output| match output {
+        Output::Append(proposal) => Some(format!("append {}", proposal.zxid)),
+        Output::PrepareCurrentEpoch(epoch) => Some(format!("announce {epoch}")),
+        _ => None,
+    };
+    out.iter().filter_map(told).collect()
 }

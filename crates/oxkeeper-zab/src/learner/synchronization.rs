@@ -202,19 +202,28 @@ impl Learner {
             }
             (Some(PacketKind::NewLeader), Some(epoch)) => {
                 self.phase = Phase::SavingHistory { epoch, snapshot: false };
-                core.prepare_current(epoch, out);
-                while self.commits.pop_front().is_some() {
-                    if let Some(proposal) = self.remembered.pop_front() {
-                        core.append(proposal.clone(), out);
-                        core.apply(proposal, out);
-                    }
-                }
+                self.log_committed(core, out);
                 self.on_flushed(core, out);
             }
             (Some(PacketKind::Ping) | None, _) => {}
             _ => return Err(unexpected("synchronizing", &packet)),
         }
         Ok(())
+    }
+
+    /// Logs what the leader has committed. An epoch is announced right before its first proposal, when all
+    /// history before it is on its way to the disk: Apache's servers take what is announced as it stands.
+    fn log_committed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        let mut announced = core.current;
+        while self.commits.pop_front().is_some() {
+            let Some(proposal) = self.remembered.pop_front() else { break };
+            if announced < proposal.zxid.epoch() {
+                announced = proposal.zxid.epoch();
+                core.prepare_current(announced, out);
+            }
+            core.append(proposal.clone(), out);
+            core.apply(proposal, out);
+        }
     }
 
     /// The log has grown: go on with what waited for it.
