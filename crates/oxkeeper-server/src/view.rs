@@ -53,6 +53,9 @@ struct Role {
     diffs: u64,
     snaps: u64,
     elections: u64,
+    refused_newer_histories: u64,
+    /// Acknowledged transactions are gone: no vote until a leader has brought this member up to date.
+    lost_tail: bool,
 }
 
 impl Inspector {
@@ -195,6 +198,8 @@ fn look_without_sessions(replica: &Replica) -> Role {
         diffs: zab.map_or(0, |zab| zab.sync_counts().diff),
         snaps: zab.map_or(0, |zab| zab.sync_counts().snap),
         elections: zab.map_or(0, |zab| zab.elections()),
+        refused_newer_histories: zab.map_or(0, |zab| zab.refused_newer_histories()),
+        lost_tail: zab.is_some_and(|zab| zab.lost_tail().is_some()),
     }
 }
 
@@ -307,6 +312,7 @@ impl View<'_> {
         if self.role.known {
             push("diff_count", self.role.diffs);
             push("looking_count", self.role.elections);
+            push("refused_newer_histories", self.role.refused_newer_histories);
             push("snap_count", self.role.snaps);
         }
     }
@@ -386,6 +392,7 @@ impl ServerView for View<'_> {
         self.common_metrics(&summary, &mut metrics);
         if let Some(quorum) = &self.inspector.config.quorum {
             metrics.push(integer("quorum_size", quorum.ensemble.voters().count() as i64));
+            metrics.push(integer("lost_tail", i64::from(self.role.lost_tail)));
         }
         // A role shows itself from its start to its end.
         let sizes = summary.proposal_sizes.filter(|_| self.role.serving);
