@@ -61,7 +61,7 @@ fn parse(bytes: &[u8], title: &str) -> Option<Vec<String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let sealed = text.rfind(CHECKSUM)?;
     let crc = text[sealed..].strip_prefix(CHECKSUM)?.strip_suffix('\n')?;
-    if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(text[..sealed].as_bytes()) {
+    if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(&bytes[..sealed]) {
         return None;
     }
     let mut lines = text[..sealed].lines();

@@ -115,10 +115,11 @@ fn next_candidate(bytes: &[u8], limit: usize) -> (usize, Option<usize>) {
 }
 
 fn leading_zeros(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 256;
-    let is_zero = |block: &&[u8]| block.iter().fold(0, |all, byte| all | byte) == 0;
-    let blocks = bytes.chunks_exact(BLOCK).take_while(is_zero).count() * BLOCK;
-    blocks + bytes[blocks..].iter().take_while(|byte| **byte == 0).count()
+    // Compared by blocks: memory speed where there are only zeros, one byte where there are none.
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let blocks = bytes.chunks_exact(BLOCK.len()).take_while(|block| **block == BLOCK).count();
+    let rest = &bytes[blocks * BLOCK.len()..];
+    blocks * BLOCK.len() + rest.iter().take_while(|byte| **byte == 0).count()
 }
 
 /// The zxid of a record with an end byte and a right checksum.

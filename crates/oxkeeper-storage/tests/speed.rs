@@ -10,9 +10,10 @@ use oxkeeper_proto::snapshot::{
     NodeRecord, SnapshotSink, StatPersisted, put_node, put_nodes_end, put_tables,
 };
 use oxkeeper_proto::{Acl, Zxid};
+use oxkeeper_state::{Options, StateDatabase};
 use oxkeeper_storage::{
-    Compression, Disk, DiskFile, LogOptions, LogReader, Place, RealDisk, SnapshotWriter, TxnLog,
-    read_snapshot,
+    Compression, Disk, DiskFile, LoadOptions, LogOptions, LogReader, Place, RealDisk,
+    SnapshotWriter, TxnLog, load, read_snapshot,
 };
 
 fn percentiles(what: &str, mut times: Vec<Duration>) {
@@ -160,4 +161,44 @@ fn replay() {
     }
     let took = start.elapsed();
     println!("{count} records, {} MB read in {took:.2?}", bytes / 1_000_000);
+}
+
+/// A start on a snapshot of a million znodes and a log of which most is preallocated.
+#[test]
+#[ignore = "measures"]
+fn start() {
+    let (_dir, disk) = disk();
+    let mut body = Vec::new();
+    put_tables(&mut body, [].into_iter(), [].into_iter());
+    let stat = StatPersisted { czxid: 9, mzxid: 9, ..StatPersisted::default() };
+    for path in ["", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "/bench"] {
+        put_node(&mut body, path, Some(b""), -1, &stat);
+    }
+    for n in 0..1_000_000 {
+        put_node(&mut body, &format!("/bench/node-{n:010}"), Some(&[b'x'; 100]), -1, &stat);
+    }
+    put_nodes_end(&mut body);
+    let mut writer = SnapshotWriter::create(disk.clone(), Zxid(0), Compression::None).unwrap();
+    writer.write(&body).unwrap();
+    writer.finish(&Default::default()).unwrap();
+    let mut log = TxnLog::open(disk.clone(), LogOptions::default(), Zxid::ZERO).unwrap();
+    for zxid in (1..=200_000).map(Zxid) {
+        log.append(zxid, &payload(zxid, 180, 7)).unwrap();
+    }
+    log.sync().unwrap();
+    for len in [log.file_len(), 256 << 20] {
+        // As Apache preallocates.
+        disk.open_for_write(Place::Logs, "log.1").unwrap().set_len(len).unwrap();
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let make = || StateDatabase::new(1, Options::default());
+            let loaded = load(&disk, &LoadOptions::default(), make).unwrap();
+            println!(
+                "log of {} MiB: {} replayed, {:.2?}",
+                len >> 20,
+                loaded.replayed,
+                begun.elapsed()
+            );
+        }
+    }
 }
