@@ -30,5 +30,5 @@ pub use old_proposals::OldProposals;
 pub use port::PortEvent;
 pub use snapshot::{SnapshotJob, SnapshotSettings, SnapshotStep, StepSize};
 pub use start::{Settings, Started, start};
-pub use store::{DiskRequest, Done, Op, Store, StoreSettings};
+pub use store::{Done, Op, Store, StoreSettings};
 pub use stream::{StreamStep, TreeStream};

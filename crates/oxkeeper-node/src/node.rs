@@ -8,10 +8,9 @@ use std::sync::Arc;
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Now, Output, Replica};
-use oxkeeper_zab::{CloseReason, LinkId, Output as Z};
+use oxkeeper_zab::{CloseReason, DiskRequest, ElectionRequest, LinkId, LogRead, PortRequest};
 
 use crate::port::{Port, PortEvent};
-use crate::store::DiskRequest;
 use crate::stream::TreeStream;
 
 /// Few proposals under way, few replies: handled at once, without waiting for more.
@@ -34,7 +33,7 @@ pub enum Event {
 /// What a node asks of its surroundings. Nothing here may block.
 pub trait Driver {
     /// This output is about to be performed: for those who watch.
-    fn performing(&mut self, _output: &Z) {}
+    fn performing(&mut self, _output: &Output) {}
 
     /// Send a notification on the election port.
     fn notify(&mut self, to: ServerId, notification: Notification);
@@ -68,17 +67,6 @@ pub trait Driver {
     fn reply(&mut self, client: &Arc<Client>);
     /// Let a client's task look after its output and input.
     fn wake(&mut self, client: &Arc<Client>);
-}
-
-/// Old proposals that a learner needs.
-#[derive(Clone, Copy, Debug)]
-pub struct LogRead {
-    /// For which learner.
-    pub link: LinkId,
-    /// Its last zxid.
-    pub from: oxkeeper_proto::Zxid,
-    /// The oldest zxid still in memory.
-    pub to: oxkeeper_proto::Zxid,
 }
 
 /// One server.
@@ -145,12 +133,13 @@ impl Node {
     fn perform(&mut self, driver: &mut impl Driver) {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
+            driver.performing(&output);
             match output {
+                Output::Disk(request) => self.requests.push(request),
+                Output::Port(request) => self.at_port(request, driver),
                 Output::Wake(client) => self.clients.push(client),
-                Output::Zab(output) => {
-                    driver.performing(&output);
-                    self.zab(output, driver);
-                }
+                Output::Election(request) => at_election(request, driver),
+                Output::ReadLog(read) => driver.read_log(read),
             }
         }
         self.outputs = outputs;
@@ -166,43 +155,39 @@ impl Node {
         self.clients.drain(..).for_each(|client| driver.wake(&client));
     }
 
-    fn zab(&mut self, output: Z, driver: &mut impl Driver) {
-        let Node { replica, port, requests, .. } = self;
-        match output {
-            Z::Append(proposal) => requests.push(DiskRequest::Append(proposal)),
-            Z::SaveAcceptedEpoch(epoch) => requests.push(DiskRequest::SaveAcceptedEpoch(epoch)),
-            Z::PrepareCurrentEpoch(epoch) => requests.push(DiskRequest::PrepareCurrentEpoch(epoch)),
-            Z::SaveCurrentEpoch(epoch) => requests.push(DiskRequest::SaveCurrentEpoch(epoch)),
-            Z::SaveSnapshot => requests.push(DiskRequest::SaveSnapshot),
-            Z::Truncate(zxid) => requests.push(DiskRequest::Truncate(zxid)),
-            Z::Reload => requests.push(DiskRequest::Reload),
-            Z::ReadLog { link, from, to } => driver.read_log(LogRead { link, from, to }),
-            Z::Notify { to, notification } => driver.notify(to, notification),
-            Z::ConnectElection => driver.connect_election(),
-            Z::ConnectLeader(server) => driver.dial(port.next_term(), server),
-            Z::CloseLeader => {
+    fn at_port(&mut self, request: PortRequest, driver: &mut impl Driver) {
+        let Node { replica, port, .. } = self;
+        match request {
+            PortRequest::ConnectLeader(server) => driver.dial(port.next_term(), server),
+            PortRequest::CloseLeader => {
                 port.flush(driver);
                 driver.hang_up();
             }
-            Z::ToLeader(packet) => port.send_to_leader(&packet),
-            Z::Listen => driver.listen(port.next_term()),
-            Z::StopListening => {
+            PortRequest::ToLeader(packet) => port.send_to_leader(&packet),
+            PortRequest::Listen => driver.listen(port.next_term()),
+            PortRequest::StopListening => {
                 port.flush(driver);
                 driver.stop_listening();
             }
-            Z::ToLearner(link, packet) => port.send_to_learner(link, &packet),
-            Z::ProposalToLearner { link, proposal, inform } => {
+            PortRequest::ToLearner(link, packet) => port.send_to_learner(link, &packet),
+            PortRequest::ProposalToLearner { link, proposal, inform } => {
                 port.propose(link, &proposal, inform);
             }
-            Z::SnapshotToLearner(link) => {
+            PortRequest::SnapshotToLearner(link) => {
                 port.flush(driver);
                 driver.stream(link, TreeStream::new(replica.shared().clone()));
             }
-            Z::CloseLearner { link, reason } => {
+            PortRequest::CloseLearner { link, reason } => {
                 port.flush(driver);
                 driver.close_learner(link, &reason);
             }
-            output => unreachable!("{output:?} is for the replica"),
         }
+    }
+}
+
+fn at_election(request: ElectionRequest, driver: &mut impl Driver) {
+    match request {
+        ElectionRequest::Notify { to, notification } => driver.notify(to, notification),
+        ElectionRequest::Connect => driver.connect_election(),
     }
 }

@@ -6,50 +6,17 @@
 
 use std::sync::Arc;
 
-use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_proto::Zxid;
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_storage::{
     CompleteSnapshot, Disk, DiskError, EpochFiles, LogOptions, MarkSync, Purged, Roll, RollPolicy,
     StorageError, Synced, TxnLog,
 };
-use oxkeeper_zab::{Input as Z, Proposal};
+use oxkeeper_zab::{DiskRequest, Input as Z};
 
 use crate::loading::{LoadSettings, Milestone, load_state};
 use crate::old_proposals::OldProposals;
 use crate::snapshot::{Purpose, SnapshotJob, SnapshotSettings, SnapshotStep};
-
-/// What the protocol asks of the disk, in order; see [`oxkeeper_zab::Output`].
-#[derive(Clone)]
-pub enum DiskRequest {
-    /// Append; `Flushed` follows when it is durable.
-    Append(Proposal),
-    /// Write acceptedEpoch.
-    SaveAcceptedEpoch(Epoch),
-    /// Announce an epoch whose history follows.
-    PrepareCurrentEpoch(Epoch),
-    /// Write currentEpoch.
-    SaveCurrentEpoch(Epoch),
-    /// Write a snapshot of the tree as it is, replacing the log's history.
-    SaveSnapshot,
-    /// Cut the log and load anew.
-    Truncate(Zxid),
-    /// Load anew.
-    Reload,
-}
-
-impl std::fmt::Debug for DiskRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DiskRequest::Append(proposal) => write!(f, "append {}", proposal.zxid),
-            DiskRequest::SaveAcceptedEpoch(epoch) => write!(f, "save acceptedEpoch {epoch}"),
-            DiskRequest::PrepareCurrentEpoch(epoch) => write!(f, "announce currentEpoch {epoch}"),
-            DiskRequest::SaveCurrentEpoch(epoch) => write!(f, "save currentEpoch {epoch}"),
-            DiskRequest::SaveSnapshot => write!(f, "save snapshot"),
-            DiskRequest::Truncate(zxid) => write!(f, "truncate to {zxid}"),
-            DiskRequest::Reload => write!(f, "reload"),
-        }
-    }
-}
 
 /// Work for the queue, carried out in order.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use oxkeeper_node::{
-    DiskRequest, Done, LoadSettings, Op, Settings, SnapshotSettings, SnapshotStep, Started,
-    StepSize, StoreSettings, StreamStep, load_state, start,
+    Done, LoadSettings, Op, Settings, SnapshotSettings, SnapshotStep, Started, StepSize,
+    StoreSettings, StreamStep, load_state, start,
 };
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::txn::{Payload, Txn, TxnHeader};
@@ -13,7 +13,7 @@ use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_state::{Options, State};
 use oxkeeper_storage::{Compression, Disk, LoadOptions, LogOptions, MemDisk, Place, StorageError};
-use oxkeeper_zab::{History, Input as Z, Proposal};
+use oxkeeper_zab::{DiskRequest, History, Input as Z, Proposal};
 
 fn store_settings() -> StoreSettings {
     StoreSettings {

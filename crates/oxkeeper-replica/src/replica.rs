@@ -17,7 +17,9 @@ use oxkeeper_proto::{ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
-use oxkeeper_zab::{History, LinkId, Phase, Proposal, Zab};
+use oxkeeper_zab::{
+    DiskRequest, ElectionRequest, History, LinkId, LogRead, Phase, PortRequest, Proposal, Zab,
+};
 
 use crate::Map;
 use crate::client::Client;
@@ -80,12 +82,18 @@ pub enum Input {
     Disconnected(Arc<Client>),
 }
 
-/// What must be done, in order.
+/// What must be done, in order, by who does it.
 #[derive(Debug)]
 pub enum Output {
-    /// Something for a peer or the disk; the variants about the tree and the clients do not occur.
-    Zab(oxkeeper_zab::Output),
-    /// A connection has output, or may go on with its input.
+    /// By the election port.
+    Election(ElectionRequest),
+    /// By the quorum port.
+    Port(PortRequest),
+    /// By the disk's queue.
+    Disk(DiskRequest),
+    /// By a reader of the log, beside the queue.
+    ReadLog(LogRead),
+    /// By a connection: it has output, or may go on with its input.
     Wake(Arc<Client>),
 }
 

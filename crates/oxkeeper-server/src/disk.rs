@@ -9,12 +9,13 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use oxkeeper_node::node::LogRead;
 use oxkeeper_node::{
-    DiskRequest, Done, Milestone, OldProposals, Op, SnapshotJob, SnapshotStep, StepSize, Store,
+    Done, Milestone, OldProposals, Op, SnapshotJob, SnapshotStep, StepSize, Store,
 };
 use oxkeeper_replica::{Input, Summary};
 use oxkeeper_storage::{CompleteSnapshot, RealDisk, StorageError, Synced};
+use oxkeeper_zab::DiskRequest;
+use oxkeeper_zab::LogRead;
 use parking_lot::Mutex;
 
 use crate::driver::{Event, ExitOnPanic};

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use oxkeeper_node::node::{FEW, LogRead};
-use oxkeeper_node::{DiskRequest, Node, PortEvent, TreeStream};
+use oxkeeper_node::node::FEW;
+use oxkeeper_node::{Node, PortEvent, TreeStream};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Replica};
-use oxkeeper_zab::{CloseReason, LinkId};
+use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;

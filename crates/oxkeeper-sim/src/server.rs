@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::node::LogRead;
-use oxkeeper_node::{DiskRequest, Node, Op, Settings as NodeSettings, Started, TreeStream};
+use oxkeeper_node::{Node, Op, Settings as NodeSettings, Started, TreeStream};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{Client, Input, Now, Replica, Settings, Shared};
+use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
-use oxkeeper_zab::{CloseReason, LinkId, Output};
+use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead, PortRequest};
 
 use crate::client_port::Accepted;
 use crate::dice::Dice;
@@ -356,14 +355,18 @@ struct Surroundings<'w, 't> {
 impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     fn performing(&mut self, output: &Output) {
         let (world, server) = (&mut *self.world, self.server);
-        world.note(|| format!("s{} -> {}", server + 1, short(output)));
+        if !matches!(output, Output::Wake(_)) {
+            world.note(|| format!("s{} -> {}", server + 1, short(output)));
+        }
         let result = match output {
-            Output::ToLeader(packet) => world.check_ack(server, packet),
-            Output::ToLearner(link, packet) => world.check_commit(server, *link, packet),
-            Output::ProposalToLearner { link, proposal, .. } => {
+            Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
+            Output::Port(PortRequest::ToLearner(link, packet)) => {
+                world.check_commit(server, *link, packet)
+            }
+            Output::Port(PortRequest::ProposalToLearner { link, proposal, .. }) => {
                 world.check_proposal(server, *link, proposal.zxid)
             }
-            Output::CloseLearner { reason, .. } if reason.breaks_protocol() => {
+            Output::Port(PortRequest::CloseLearner { reason, .. }) if reason.breaks_protocol() => {
                 Err(format!("s{} closes a link: {reason}", server + 1))
             }
             _ => Ok(()),

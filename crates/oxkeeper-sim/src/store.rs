@@ -4,15 +4,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oxkeeper_node::node::LogRead;
 use oxkeeper_node::{
-    DiskRequest, Done, LoadSettings, LoadedState, Op, SnapshotJob, SnapshotSettings, SnapshotStep,
-    StepSize, Store, StoreSettings, load_state,
+    Done, LoadSettings, LoadedState, Op, SnapshotJob, SnapshotSettings, SnapshotStep, StepSize,
+    Store, StoreSettings, load_state,
 };
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_state::Options;
 use oxkeeper_storage::{Compression, LoadOptions, LogOptions, MarkSync, OnLostTail, StorageError};
+use oxkeeper_zab::DiskRequest;
 use oxkeeper_zab::Input as Z;
+use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
 use crate::server::Mail;

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use oxkeeper_node::node::LogRead;
 use oxkeeper_proto::ensemble::EnsembleConfig;
+use oxkeeper_zab::LogRead;
 
 use crate::check::Checks;
 use crate::dice::Dice;

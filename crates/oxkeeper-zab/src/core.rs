@@ -9,7 +9,7 @@ use crate::error::Lost;
 use crate::history::CommittedLog;
 use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
 use crate::watermarks::Watermarks;
-use crate::{Config, History, Input, LinkId, Output, Proposal};
+use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Proposal};
 
 /// What the disk has answered, once the core has noted it.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Core {
     pub fn append(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
         self.marks.append(proposal.zxid);
         self.unflushed.appended(&proposal, self.now_ms);
-        out.push(Output::Append(proposal));
+        out.push(Output::Disk(DiskRequest::Append(proposal)));
     }
 
     /// Applies to the tree and remembers for learners.
@@ -149,14 +149,14 @@ impl Core {
 
     fn give(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
         self.log.push(proposal.clone());
-        out.push(Output::Apply(proposal));
+        out.push(Output::Replica(Effect::Apply(proposal)));
     }
 
     /// Announces an epoch whose history is about to be written, behind all that is before it. A crash
-    /// before [`Output::SaveCurrentEpoch`] is then recognized at the next start.
+    /// before [`Output::Disk(DiskRequest::SaveCurrentEpoch)`] is then recognized at the next start.
     pub fn prepare_current(&mut self, epoch: Epoch, out: &mut Vec<Output>) {
         if self.current < epoch {
-            out.push(Output::PrepareCurrentEpoch(epoch));
+            out.push(Output::Disk(DiskRequest::PrepareCurrentEpoch(epoch)));
         }
     }
 
@@ -165,7 +165,7 @@ impl Core {
         self.marks = Watermarks::at(zxid);
         self.log.clear();
         self.adopted_unsaved = true;
-        out.push(Output::AdoptSnapshot(zxid));
+        out.push(Output::Replica(Effect::AdoptSnapshot(zxid)));
     }
 
     /// When an append that is not durable yet has waited too long.
@@ -190,14 +190,14 @@ impl Core {
     }
 
     /// Asks the disk for something that is answered.
-    pub fn disk(&mut self, request: Output, out: &mut Vec<Output>) {
+    pub fn disk(&mut self, request: DiskRequest, out: &mut Vec<Output>) {
         self.disk_pending += 1;
         match request {
-            Output::Truncate(_) => self.cutting = true,
-            Output::Reload => self.cutting = false,
+            DiskRequest::Truncate(_) => self.cutting = true,
+            DiskRequest::Reload => self.cutting = false,
             _ => {}
         }
-        out.push(request);
+        out.push(Output::Disk(request));
     }
 
     /// The disk has carried out something: notes what is durable now.

@@ -10,7 +10,7 @@ use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::quorum::{NO_VOTE, NOTIFICATION_VERSION, Notification, ServerState};
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
-use crate::Output;
+use crate::{ElectionRequest, Output};
 
 /// Shortest time without news before the proposal is sent again, and how long a quorum must stay
 /// undisturbed before the election ends, in ms.
@@ -180,7 +180,7 @@ impl Election {
         }
         if self.resend_at_ms <= now_ms {
             if self.links.is_empty() {
-                out.push(Output::ConnectElection);
+                out.push(Output::Election(ElectionRequest::Connect));
             }
             // A message to a peer without a connection also makes one.
             self.send_to_all(out);
@@ -377,6 +377,6 @@ impl Election {
             version: NOTIFICATION_VERSION,
             config: Some(self.config_text.clone()),
         };
-        out.push(Output::Notify { to, notification });
+        out.push(Output::Election(ElectionRequest::Notify { to, notification }));
     }
 }

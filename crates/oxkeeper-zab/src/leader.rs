@@ -15,7 +15,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 use crate::core::{Core, DiskAnswer};
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
 use crate::queue::ProposalQueue;
-use crate::{LinkId, Output, Proposal};
+use crate::{Effect, LinkId, Output, PortRequest, Proposal};
 use link::{Link, Stage};
 
 /// Highest epoch believed of a peer. zxids are signed on the wire, and no ensemble ever gets there.
@@ -115,7 +115,7 @@ pub struct Leader {
 impl Leader {
     /// Starts to lead: opens the quorum port and reports its own epoch.
     pub fn new(core: &mut Core, now_ms: u64, out: &mut Vec<Output>) -> Leader {
-        out.push(Output::Listen);
+        out.push(Output::Port(PortRequest::Listen));
         let mut leader = Leader {
             stage: Wait::Epoch,
             epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
@@ -249,7 +249,10 @@ impl Leader {
     /// A learner connected.
     pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
         if MAX_LINKS <= self.links.len() {
-            out.push(Output::CloseLearner { link, reason: CloseReason::TooMany(MAX_LINKS) });
+            out.push(Output::Port(PortRequest::CloseLearner {
+                link,
+                reason: CloseReason::TooMany(MAX_LINKS),
+            }));
             return;
         }
         let limit_ms = core.ticks_ms(core.config.init_limit);
@@ -274,7 +277,7 @@ impl Leader {
 
     fn close(&mut self, link: LinkId, reason: CloseReason, out: &mut Vec<Output>) {
         if self.links.remove(&link).is_some() {
-            out.push(Output::CloseLearner { link, reason });
+            out.push(Output::Port(PortRequest::CloseLearner { link, reason }));
             self.forget_syncs(link);
         }
     }
@@ -331,14 +334,14 @@ impl Leader {
             (Stage::UpToDate, Some(PacketKind::Ping)) => {
                 let touches = packet.data.unwrap_or_default();
                 if !touches.is_empty() {
-                    out.push(Output::Touched { link: id, touches });
+                    out.push(Output::Replica(Effect::Touched { link: id, touches }));
                 }
                 Ok(())
             }
             (Stage::UpToDate, Some(PacketKind::Request)) => self.on_request(core, id, packet, out),
             (Stage::UpToDate, Some(PacketKind::Revalidate)) => {
                 let data = packet.data.unwrap_or_default();
-                out.push(Output::Revalidate { link: id, data });
+                out.push(Output::Replica(Effect::Revalidate { link: id, data }));
                 Ok(())
             }
             // Says that it is still reading or writing.
@@ -393,7 +396,11 @@ impl Leader {
             if link.forwards() && !link.observer {
                 link.sent(proposal.zxid, now_ms);
                 let proposal = proposal.clone();
-                out.push(Output::ProposalToLearner { link: *id, proposal, inform: false });
+                out.push(Output::Port(PortRequest::ProposalToLearner {
+                    link: *id,
+                    proposal,
+                    inform: false,
+                }));
             }
         }
         self.outstanding.push_back(proposal.clone());
@@ -476,9 +483,13 @@ impl Leader {
             }
             if link.observer {
                 let proposal = proposal.clone();
-                out.push(Output::ProposalToLearner { link: *id, proposal, inform: true });
+                out.push(Output::Port(PortRequest::ProposalToLearner {
+                    link: *id,
+                    proposal,
+                    inform: true,
+                }));
             } else if link.stage == Stage::UpToDate {
-                out.push(Output::ToLearner(*id, commit.clone()));
+                out.push(Output::Port(PortRequest::ToLearner(*id, commit.clone())));
             } else {
                 link.held_commits.push(zxid);
             }

@@ -18,7 +18,7 @@ use crate::election::Vote;
 use crate::error::{Lost, Misbehaved};
 use crate::leader::MAX_EPOCH;
 use crate::queue::ProposalQueue;
-use crate::{Input, Output, Proposal};
+use crate::{DiskRequest, Effect, Input, Output, PortRequest, Proposal};
 
 /// How a learner was brought up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Learner {
         now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Learner {
-        out.push(Output::ConnectLeader(vote.leader));
+        out.push(Output::Port(PortRequest::ConnectLeader(vote.leader)));
         Learner {
             leader: vote.leader,
             vote,
@@ -248,7 +248,7 @@ impl Learner {
         };
         let kind = if self.observer { PacketKind::ObserverInfo } else { PacketKind::FollowerInfo };
         let packet = Packet::with(kind, Zxid::new(core.accepted, 0), info.to_bytes());
-        out.push(Output::ToLeader(packet));
+        out.push(Output::Port(PortRequest::ToLeader(packet)));
         self.phase = Phase::LeaderInfo;
     }
 
@@ -316,7 +316,7 @@ impl Learner {
             // A quorum of ACKEPOCHs must know all that was acknowledged before.
             let current = core.lost_tail.is_none().then_some(core.current);
             self.phase = Phase::SavingAccepted { epoch, current };
-            core.disk(Output::SaveAcceptedEpoch(epoch), out);
+            core.disk(DiskRequest::SaveAcceptedEpoch(epoch), out);
         }
         Ok(())
     }
@@ -346,7 +346,11 @@ impl Learner {
         self.check_leader(core, current)?;
         let data = ack_epoch_data(current);
         let last = if core.needs_snapshot { Zxid::ZERO } else { core.marks.applied() };
-        out.push(Output::ToLeader(Packet::with(PacketKind::AckEpoch, last, data)));
+        out.push(Output::Port(PortRequest::ToLeader(Packet::with(
+            PacketKind::AckEpoch,
+            last,
+            data,
+        ))));
         self.phase = Phase::FirstPacket { epoch };
         Ok(())
     }
@@ -384,8 +388,11 @@ impl Learner {
         epoch: Epoch,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
-        out.push(Output::StartServing { epoch, leading: false });
+        out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
+            PacketKind::Ack,
+            Zxid::new(epoch, 0),
+        ))));
+        out.push(Output::Replica(Effect::StartServing { epoch, leading: false }));
         self.phase = Phase::Broadcast;
         for proposal in std::mem::take(&mut self.remembered) {
             self.log(core, proposal, out);
@@ -442,11 +449,11 @@ impl Learner {
                 self.log(core, proposal, out);
                 self.commit(core, zxid, out)?;
             }
-            Some(PacketKind::Ping) => out.push(Output::Pinged(packet.zxid)),
+            Some(PacketKind::Ping) => out.push(Output::Replica(Effect::Pinged(packet.zxid))),
             Some(PacketKind::Revalidate) => {
-                out.push(Output::Revalidated(packet.data.unwrap_or_default()));
+                out.push(Output::Replica(Effect::Revalidated(packet.data.unwrap_or_default())));
             }
-            Some(PacketKind::Sync) => out.push(Output::SyncDone),
+            Some(PacketKind::Sync) => out.push(Output::Replica(Effect::SyncDone)),
             // Observers get no proposals; what else there is does not concern a learner that serves.
             _ => {}
         }

@@ -9,9 +9,9 @@
 //! Durability is an input: a proposal is acknowledged only when [`Input::Flushed`] has named it, an
 //! epoch is promised only when [`Input::AcceptedEpochSaved`] has.
 //!
-//! **Duties of the driver.** Perform outputs in the order given. Disk outputs ([`Output::Append`],
-//! [`Output::SaveAcceptedEpoch`], [`Output::SaveCurrentEpoch`], [`Output::SaveSnapshot`],
-//! [`Output::Truncate`], [`Output::Reload`]) go through one queue, each is carried out after those
+//! **Duties of the driver.** Perform outputs in the order given. Disk outputs ([`DiskRequest::Append`],
+//! [`DiskRequest::SaveAcceptedEpoch`], [`DiskRequest::SaveCurrentEpoch`], [`DiskRequest::SaveSnapshot`],
+//! [`DiskRequest::Truncate`], [`DiskRequest::Reload`]) go through one queue, each is carried out after those
 //! before it, and each is answered by the input named at it. Packets to one link keep their order,
 //! and follow a snapshot stream requested before them. Inputs of one link keep their order. A link
 //! that was closed by an output delivers nothing more.
@@ -24,6 +24,7 @@ mod error;
 mod history;
 mod leader;
 mod learner;
+mod output;
 mod proposal;
 mod queue;
 mod watermarks;
@@ -33,12 +34,12 @@ pub use election::Vote;
 pub use error::{CloseReason, Lost, Misbehaved};
 pub use leader::SyncCounts;
 pub use learner::SyncKind;
+pub use output::{DiskRequest, Effect, ElectionRequest, LogRead, Output, PortRequest};
 pub use proposal::Proposal;
 pub use queue::MAX_QUEUED_BYTES;
 pub use zab::Zab;
 
 use bytes::Bytes;
-use oxkeeper_proto::client::Id;
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::quorum::{Notification, Packet};
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
@@ -67,7 +68,7 @@ pub struct Config {
     pub fast_election: bool,
 }
 
-/// What the disk holds when the server starts, or after [`Output::Truncate`] / [`Output::Reload`].
+/// What the disk holds when the server starts, or after [`DiskRequest::Truncate`] / [`DiskRequest::Reload`].
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// zxid of the last logged transaction, all of which are applied to the tree; -1 if the database
@@ -103,7 +104,7 @@ pub enum Input {
     },
 
     // ---- quorum port, as a learner
-    /// The connection asked for by [`Output::ConnectLeader`] stands.
+    /// The connection asked for by [`PortRequest::ConnectLeader`] stands.
     LeaderConnected,
     /// It cannot be made, or broke, or sent garbage.
     LeaderClosed,
@@ -112,17 +113,17 @@ pub enum Input {
     /// The snapshot stream behind a SNAP packet is arriving (counts as a sign of life).
     SnapshotProgress,
     /// The snapshot stream behind a SNAP packet has been read completely, its signature is right; the
-    /// driver holds the new tree ready for [`Output::AdoptSnapshot`].
+    /// driver holds the new tree ready for [`Effect::AdoptSnapshot`].
     SnapshotReceived,
 
     // ---- quorum port, as the leader
-    /// A learner connected (only after [`Output::Listen`]).
+    /// A learner connected (only after [`PortRequest::Listen`]).
     LearnerConnected(LinkId),
     /// The link broke or sent garbage.
     LearnerClosed(LinkId),
     /// A packet from a learner.
     FromLearner(LinkId, Packet),
-    /// The stream behind [`Output::SnapshotToLearner`] goes on. As long as it does, the learner has no
+    /// The stream behind [`PortRequest::SnapshotToLearner`] goes on. As long as it does, the learner has no
     /// deadline; after its end it has time to read and write it, see `docs/spec/quorum-protocol.md` 12.
     /// To be told every second or so; a driver that never does leaves the learner initLimit for all of it.
     SnapshotStreamed {
@@ -137,15 +138,15 @@ pub enum Input {
     // ---- disk
     /// Every appended proposal up to this zxid is durable.
     Flushed(Zxid),
-    /// Answer to [`Output::SaveAcceptedEpoch`].
+    /// Answer to [`DiskRequest::SaveAcceptedEpoch`].
     AcceptedEpochSaved(Epoch),
-    /// Answer to [`Output::SaveCurrentEpoch`].
+    /// Answer to [`DiskRequest::SaveCurrentEpoch`].
     CurrentEpochSaved(Epoch),
-    /// Answer to [`Output::SaveSnapshot`].
+    /// Answer to [`DiskRequest::SaveSnapshot`].
     SnapshotSaved,
-    /// Answer to [`Output::Truncate`] and [`Output::Reload`]: the tree was loaded anew.
+    /// Answer to [`DiskRequest::Truncate`] and [`DiskRequest::Reload`]: the tree was loaded anew.
     Reloaded(History),
-    /// Answer to [`Output::Truncate`] if the log cannot be cut there; nothing was changed.
+    /// Answer to [`DiskRequest::Truncate`] if the log cannot be cut there; nothing was changed.
     TruncateFailed,
     /// Answer to [`Output::ReadLog`]: logged proposals from the first with zxid > `from` (preceded by
     /// the last one with zxid <= `from`, see there), ascending, or `None` if the log cannot serve.
@@ -164,7 +165,7 @@ pub enum Input {
     /// While serving: a sync of a local client. A learner sends `request` (a REQUEST packet with
     /// operation 9) to the leader; a leader ignores it and waits for what it has proposed so far.
     Sync(Packet),
-    /// Learner only: the answer to [`Output::Pinged`], (session, timeout)* as in a PING reply.
+    /// Learner only: the answer to [`Effect::Pinged`], (session, timeout)* as in a PING reply.
     PingReply {
         /// zxid of the ping.
         zxid: Zxid,
@@ -175,134 +176,6 @@ pub enum Input {
     ToLearner(LinkId, Packet),
     /// Leader only: stop leading (the epoch's zxids are used up).
     StepDown,
-}
-
-/// What must be done, in order.
-#[derive(Clone, Debug)]
-pub enum Output {
-    // ---- election port
-    /// Send a notification (one slot per peer: newest wins; resent on a new connection). Connects if
-    /// there is no connection.
-    Notify {
-        /// Receiver.
-        to: ServerId,
-        /// The vote.
-        notification: Notification,
-    },
-    /// Try to connect to every member that has no election connection.
-    ConnectElection,
-
-    // ---- quorum port, as a learner
-    /// Connect to this member's quorum port; a refused connection is tried again for a while.
-    ConnectLeader(ServerId),
-    /// Close that connection, or give up connecting.
-    CloseLeader,
-    /// Send a packet to the leader.
-    ToLeader(Packet),
-    /// Replace the tree by the one received. `Apply` outputs before this one belong to the old tree.
-    AdoptSnapshot(Zxid),
-
-    // ---- quorum port, as the leader
-    /// Accept learners on the quorum port.
-    Listen,
-    /// Stop accepting and close all learner links.
-    StopListening,
-    /// Send a packet to a learner.
-    ToLearner(LinkId, Packet),
-    /// Send PROPOSAL or INFORM around an encoded payload (`inform`: INFORM).
-    ProposalToLearner {
-        /// Receiver.
-        link: LinkId,
-        /// The shared bytes.
-        proposal: Proposal,
-        /// INFORM instead of PROPOSAL.
-        inform: bool,
-    },
-    /// Stream the tree, as it is when this output is performed or later, to a learner; packets for
-    /// it that follow wait until the stream's end.
-    SnapshotToLearner(LinkId),
-    /// Read the log for a learner whose last zxid is `from`; up to `to` at least.
-    ReadLog {
-        /// For which learner.
-        link: LinkId,
-        /// The learner's last zxid.
-        from: Zxid,
-        /// The oldest zxid still in memory.
-        to: Zxid,
-    },
-    /// Close a learner's link.
-    CloseLearner {
-        /// Which.
-        link: LinkId,
-        /// Why; displayed in plain words.
-        reason: CloseReason,
-    },
-
-    // ---- disk
-    /// Append to the log. Answer: [`Input::Flushed`] with its zxid or a later one.
-    Append(Proposal),
-    /// Write acceptedEpoch. Answer: [`Input::AcceptedEpochSaved`].
-    SaveAcceptedEpoch(Epoch),
-    /// Write the epoch beside currentEpoch (`currentEpoch.tmp`), before history of that epoch follows.
-    /// No answer.
-    PrepareCurrentEpoch(Epoch),
-    /// Write currentEpoch. Answer: [`Input::CurrentEpochSaved`].
-    SaveCurrentEpoch(Epoch),
-    /// Write and sync a snapshot of the tree as it is now. Answer: [`Input::SnapshotSaved`].
-    SaveSnapshot,
-    /// Drop the tree, cut the log behind this zxid, load anew. Answer: [`Input::Reloaded`], or
-    /// [`Input::TruncateFailed`].
-    Truncate(Zxid),
-    /// Drop the tree and load it anew. Answer: [`Input::Reloaded`].
-    Reload,
-
-    // ---- the tree and the clients
-    /// Apply to the tree. In zxid order, each proposal once (per load of the tree).
-    Apply(Proposal),
-    /// The role is established: serve clients. For a leader, `lastProcessedZxid` becomes
-    /// `epoch << 32` first.
-    StartServing {
-        /// The new epoch.
-        epoch: Epoch,
-        /// Is this server the leader?
-        leading: bool,
-    },
-    /// The role has ended: close all client connections (sessions survive), forget all requests that
-    /// were not answered. `Apply` may follow, for logged proposals whose fate the next leader decides.
-    StopServing,
-    /// The oldest unanswered [`Input::Sync`] is done: everything it must see has been given to `Apply`.
-    SyncDone,
-
-    // ---- the leader's business with sessions
-    /// A learner forwarded a client's request (not a sync): `data` and identities of its REQUEST.
-    Forwarded {
-        /// The learner.
-        link: LinkId,
-        /// [`oxkeeper_proto::quorum::Request`].
-        data: Bytes,
-        /// Identities of the client.
-        auth: Vec<Id>,
-    },
-    /// A learner asks whether a session lives: data of its REVALIDATE. Answer: [`Input::ToLearner`].
-    Revalidate {
-        /// The learner.
-        link: LinkId,
-        /// [`oxkeeper_proto::quorum::RevalidateRequest`].
-        data: Bytes,
-    },
-    /// A learner reports sessions that were active: data of its PING reply.
-    Touched {
-        /// The learner.
-        link: LinkId,
-        /// (session, timeout)*.
-        touches: Bytes,
-    },
-
-    // ---- the learner's business with sessions
-    /// The leader pings. Answer: [`Input::PingReply`].
-    Pinged(Zxid),
-    /// The leader's answer to a REVALIDATE.
-    Revalidated(Bytes),
 }
 
 /// What a server is doing, for operators (`zk_peer_state`, `zabstate`).

@@ -12,7 +12,7 @@ use crate::error::Lost;
 use crate::leader::{Leader, SyncCounts};
 use crate::learner::{Learner, SyncKind};
 use crate::queue::ProposalQueue;
-use crate::{Config, History, Input, LinkId, Output, Phase};
+use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Phase, PortRequest};
 
 /// A leader that turns this server away at once is not asked again at once: the pause before the next
 /// election grows by this with each failure, in ms.
@@ -357,11 +357,15 @@ impl Zab {
                 self.end_role(now_ms, Lost::ZxidsUsedUp, out);
             }
             (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
-                out.push(Output::ToLeader(packet));
+                out.push(Output::Port(PortRequest::ToLeader(packet)));
             }
             (Role::Learning(_), Input::PingReply { zxid, touches }) if serving => {
                 use oxkeeper_proto::quorum::{Packet, PacketKind};
-                out.push(Output::ToLeader(Packet::with(PacketKind::Ping, zxid, touches)));
+                out.push(Output::Port(PortRequest::ToLeader(Packet::with(
+                    PacketKind::Ping,
+                    zxid,
+                    touches,
+                ))));
             }
             // The role has ended; whoever asked is told by `StopServing`.
             _ => {}
@@ -421,12 +425,12 @@ impl Zab {
         let serving = self.serving();
         let pending = match std::mem::replace(&mut self.role, Role::Stopping) {
             Role::Learning(learner) => {
-                out.push(Output::CloseLeader);
+                out.push(Output::Port(PortRequest::CloseLeader));
                 self.last_sync = learner.sync.or(self.last_sync);
                 learner.into_pending()
             }
             Role::Leading(leader) => {
-                out.push(Output::StopListening);
+                out.push(Output::Port(PortRequest::StopListening));
                 self.sync_counts.diff += leader.sync_counts.diff;
                 self.sync_counts.trunc += leader.sync_counts.trunc;
                 self.sync_counts.snap += leader.sync_counts.snap;
@@ -442,7 +446,7 @@ impl Zab {
         tracing::info!(server = self.core.config.me, reason = %lost, "leaving the role");
         self.last_loss = Some(lost);
         if serving {
-            out.push(Output::StopServing);
+            out.push(Output::Replica(Effect::StopServing));
         }
         for proposal in pending {
             self.core.apply(proposal, out);
@@ -457,7 +461,7 @@ impl Zab {
         }
         if self.core.adopted_unsaved {
             // The tree came from a leader, the disk has not seen it.
-            self.core.disk(Output::Reload, out);
+            self.core.disk(DiskRequest::Reload, out);
         } else if self.look_at_ms <= now_ms {
             self.look(now_ms, out);
         }

@@ -15,7 +15,10 @@ use oxkeeper_proto::quorum::{
     NOTIFICATION_VERSION, Notification, Packet, PacketKind, ServerState, ack_epoch_data,
 };
 use oxkeeper_proto::{Encode, Epoch, Reader, ServerId, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Output, Proposal, Zab};
+use oxkeeper_zab::{
+    Config, DiskRequest, Effect, History, Input, LinkId, LogRead, Output, PortRequest, Proposal,
+    Zab,
+};
 
 type Said = Vec<(PacketKind, Zxid)>;
 
@@ -109,23 +112,31 @@ impl Server {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::ToLeader(packet) => self.say(packet.known_kind(), packet.zxid),
-            Output::ToLearner(link, packet) if link == self.link => {
+            Output::Port(PortRequest::ToLeader(packet)) => {
+                self.say(packet.known_kind(), packet.zxid)
+            }
+            Output::Port(PortRequest::ToLearner(link, packet)) if link == self.link => {
                 self.say(packet.known_kind(), packet.zxid);
             }
-            Output::ProposalToLearner { link, proposal, inform } if link == self.link => {
+            Output::Port(PortRequest::ProposalToLearner { link, proposal, inform })
+                if link == self.link =>
+            {
                 let kind = if inform { PacketKind::Inform } else { PacketKind::Proposal };
                 self.say(Some(kind), proposal.zxid);
             }
-            Output::Append(proposal) => {
+            Output::Disk(DiskRequest::Append(proposal)) => {
                 let zxid = proposal.zxid;
                 self.log.push(proposal);
                 self.input(Input::Flushed(zxid));
             }
-            Output::SaveAcceptedEpoch(epoch) => self.input(Input::AcceptedEpochSaved(epoch)),
-            Output::SaveCurrentEpoch(epoch) => self.input(Input::CurrentEpochSaved(epoch)),
-            Output::SaveSnapshot => self.input(Input::SnapshotSaved),
-            Output::Truncate(zxid) => {
+            Output::Disk(DiskRequest::SaveAcceptedEpoch(epoch)) => {
+                self.input(Input::AcceptedEpochSaved(epoch))
+            }
+            Output::Disk(DiskRequest::SaveCurrentEpoch(epoch)) => {
+                self.input(Input::CurrentEpochSaved(epoch))
+            }
+            Output::Disk(DiskRequest::SaveSnapshot) => self.input(Input::SnapshotSaved),
+            Output::Disk(DiskRequest::Truncate(zxid)) => {
                 self.log.retain(|proposal| proposal.zxid <= zxid);
                 self.input(Input::Reloaded(History {
                     last_zxid: zxid,
@@ -134,12 +145,18 @@ impl Server {
                 }));
             }
             // Apache, too, had no log that was worth reading.
-            Output::ReadLog { link, .. } => self.input(Input::LogRead { link, proposals: None }),
-            Output::Forwarded { .. } => self.forwarded += 1,
-            Output::StartServing { .. } => self.served = true,
-            Output::Pinged(zxid) => self.input(Input::PingReply { zxid, touches: Bytes::new() }),
-            Output::CloseLeader => panic!("the learner left its leader"),
-            Output::CloseLearner { reason, .. } => panic!("the leader closed a link: {reason}"),
+            Output::ReadLog(LogRead { link, .. }) => {
+                self.input(Input::LogRead { link, proposals: None })
+            }
+            Output::Replica(Effect::Forwarded { .. }) => self.forwarded += 1,
+            Output::Replica(Effect::StartServing { .. }) => self.served = true,
+            Output::Replica(Effect::Pinged(zxid)) => {
+                self.input(Input::PingReply { zxid, touches: Bytes::new() })
+            }
+            Output::Port(PortRequest::CloseLeader) => panic!("the learner left its leader"),
+            Output::Port(PortRequest::CloseLearner { reason, .. }) => {
+                panic!("the leader closed a link: {reason}")
+            }
             _ => {}
         }
     }
@@ -341,7 +358,7 @@ fn a_learner_introduces_itself_with_the_recorded_bytes() {
     let sent: Vec<_> = out
         .iter()
         .filter_map(|output| match output {
-            Output::ToLeader(packet) => Some(packet.to_bytes()),
+            Output::Port(PortRequest::ToLeader(packet)) => Some(packet.to_bytes()),
             _ => None,
         })
         .collect();

@@ -9,7 +9,10 @@ use oxkeeper_proto::quorum::{
     ServerState, ack_epoch_data,
 };
 use oxkeeper_proto::{Encode, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Output, Proposal, Zab};
+use oxkeeper_zab::{
+    Config, DiskRequest, Effect, History, Input, LinkId, LogRead, Output, PortRequest, Proposal,
+    Zab,
+};
 
 struct Random(u64);
 
@@ -88,28 +91,32 @@ impl Victim {
     fn perform(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Append(proposal) => {
+                Output::Disk(DiskRequest::Append(proposal)) => {
                     let zxid = proposal.zxid;
                     self.log.push(proposal);
                     self.input(Input::Flushed(zxid));
                 }
-                Output::SaveAcceptedEpoch(epoch) => self.input(Input::AcceptedEpochSaved(epoch)),
-                Output::SaveCurrentEpoch(epoch) => self.input(Input::CurrentEpochSaved(epoch)),
-                Output::SaveSnapshot => self.input(Input::SnapshotSaved),
-                Output::Truncate(zxid) => {
+                Output::Disk(DiskRequest::SaveAcceptedEpoch(epoch)) => {
+                    self.input(Input::AcceptedEpochSaved(epoch))
+                }
+                Output::Disk(DiskRequest::SaveCurrentEpoch(epoch)) => {
+                    self.input(Input::CurrentEpochSaved(epoch))
+                }
+                Output::Disk(DiskRequest::SaveSnapshot) => self.input(Input::SnapshotSaved),
+                Output::Disk(DiskRequest::Truncate(zxid)) => {
                     self.log.retain(|proposal| proposal.zxid <= zxid);
                     self.reload();
                 }
-                Output::Reload => self.reload(),
-                Output::ReadLog { link, .. } => {
+                Output::Disk(DiskRequest::Reload) => self.reload(),
+                Output::ReadLog(LogRead { link, .. }) => {
                     let proposals = Some(self.log.clone());
                     self.input(Input::LogRead { link, proposals });
                 }
-                Output::Listen => self.listening = true,
-                Output::StopListening => self.listening = false,
-                Output::ConnectLeader(_) => self.connecting = true,
-                Output::CloseLeader => self.connecting = false,
-                Output::Pinged(zxid) => {
+                Output::Port(PortRequest::Listen) => self.listening = true,
+                Output::Port(PortRequest::StopListening) => self.listening = false,
+                Output::Port(PortRequest::ConnectLeader(_)) => self.connecting = true,
+                Output::Port(PortRequest::CloseLeader) => self.connecting = false,
+                Output::Replica(Effect::Pinged(zxid)) => {
                     self.input(Input::PingReply { zxid, touches: Bytes::new() });
                 }
                 _ => {}

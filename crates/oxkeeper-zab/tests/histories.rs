@@ -6,7 +6,7 @@ use common::alone::{Alone, closes, to_leader, to_learner, vote};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{PacketKind, ServerState};
-use oxkeeper_zab::{Input, Lost, Misbehaved, Output};
+use oxkeeper_zab::{DiskRequest, Input, Lost, Misbehaved, Output};
 
 /// Four of five lost their disks, began anew and committed. The fifth came back with the old history;
 /// the leader made way for its newer epoch, and what the four had committed was wiped. Apache leaves the
@@ -140,8 +140,8 @@ fn an_epoch_is_announced_only_behind_all_history_before_it() {
 
 fn told_to_the_disk(out: &[Output]) -> Vec<String> {
     let told = |output: &Output| match output {
-        Output::Append(proposal) => Some(format!("append {}", proposal.zxid)),
-        Output::PrepareCurrentEpoch(epoch) => Some(format!("announce {epoch}")),
+        Output::Disk(DiskRequest::Append(proposal)) => Some(format!("append {}", proposal.zxid)),
+        Output::Disk(DiskRequest::PrepareCurrentEpoch(epoch)) => Some(format!("announce {epoch}")),
         _ => None,
     };
     out.iter().filter_map(told).collect()

@@ -7,7 +7,7 @@ use common::alone::{Alone, config, to_leader, to_learner, vote};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, PacketKind, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
-use oxkeeper_zab::{History, Input, LinkId, Output, Zab};
+use oxkeeper_zab::{ElectionRequest, History, Input, LinkId, Output, PortRequest, Zab};
 
 /// The one that has all, the one that lags, and the one that has lost 1.21 to 1.38.
 #[derive(Clone, Copy)]
@@ -152,7 +152,9 @@ impl Alone {
 
 fn notified(out: &[Output]) -> Vec<Notification> {
     let notified = out.iter().filter_map(|output| match output {
-        Output::Notify { notification, .. } => Some(notification.clone()),
+        Output::Election(ElectionRequest::Notify { notification, .. }) => {
+            Some(notification.clone())
+        }
         _ => None,
     });
     notified.collect()
@@ -209,7 +211,7 @@ fn it_has_a_say_from_the_ack_of_new_leader_on() {
     server.input(Input::LeaderConnected);
     server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
     let out = server.input(Input::AcceptedEpochSaved(2));
-    let [Output::ToLeader(ack)] = &out[..] else { panic!("{out:?}") };
+    let [Output::Port(PortRequest::ToLeader(ack))] = &out[..] else { panic!("{out:?}") };
     assert_eq!(ack.zxid, Zxid::new(1, 1));
     assert_eq!(ack.data.as_deref(), Some(&(-1i32).to_be_bytes()[..]));
     server.leader_says(PacketKind::Diff, Zxid::new(1, 2));

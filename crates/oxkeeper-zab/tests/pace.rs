@@ -14,7 +14,7 @@ use oxkeeper_proto::quorum::{
     ServerState, ack_epoch_data,
 };
 use oxkeeper_proto::{Encode, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Output, Proposal, Zab};
+use oxkeeper_zab::{Config, Effect, History, Input, LinkId, Output, Proposal, Zab};
 
 const COUNT: u32 = 400_000;
 
@@ -95,7 +95,8 @@ fn measure(group: u32) -> f64 {
                 ack(&mut zab, link, Zxid::new(1, counter), &mut out);
             }
         }
-        commits += out.iter().filter(|output| matches!(output, Output::Apply(_))).count();
+        commits +=
+            out.iter().filter(|output| matches!(output, Output::Replica(Effect::Apply(_)))).count();
         out.clear();
     }
     let took = start.elapsed();

@@ -7,7 +7,7 @@ use common::alone::{Alone, appended, closes, to_learner};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
-use oxkeeper_zab::{Input, LinkId, Lost, Output, Proposal};
+use oxkeeper_zab::{Effect, Input, LinkId, Lost, Output, Proposal};
 
 /// A leader whose disk hung led for ever: its followers made a quorum without it, while what it had
 /// not written grew.
@@ -207,5 +207,8 @@ fn outputs_of_a_role_that_ended_are_not_made() {
     let payload = Bytes::from(vec![0; 20_000]);
     server.zab.limit_queues(10_000);
     let out = server.input(Input::Propose(big(1, &payload)));
-    assert!(matches!(out.last(), Some(Output::Apply(_))), "logged, so it counts in the next vote");
+    assert!(
+        matches!(out.last(), Some(Output::Replica(Effect::Apply(_)))),
+        "logged, so it counts in the next vote"
+    );
 }

@@ -7,7 +7,9 @@ use common::alone::{Alone, appended, closes, config, to_leader, to_learner, vote
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
-use oxkeeper_zab::{History, Input, LinkId, Output, Phase};
+use oxkeeper_zab::{
+    DiskRequest, Effect, ElectionRequest, History, Input, LinkId, Output, Phase, PortRequest,
+};
 
 /// A leader that lost its quorum forgot a proposal that its own log had: its vote was too low, another
 /// server won, and trees differed for ever (ZOOKEEPER-2845). Log and tree must agree before a vote.
@@ -36,9 +38,11 @@ fn current_epoch_is_written_only_after_the_history() {
     server.leader_says(PacketKind::Commit, Zxid::new(1, 1));
     let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
     assert_eq!(appended(&out), [Zxid::new(1, 1)]);
-    assert!(!out.iter().any(|output| matches!(output, Output::SaveCurrentEpoch(_))));
+    assert!(
+        !out.iter().any(|output| matches!(output, Output::Disk(DiskRequest::SaveCurrentEpoch(_))))
+    );
     let out = server.input(Input::Flushed(Zxid::new(1, 1)));
-    assert!(matches!(out[..], [Output::SaveCurrentEpoch(2)]));
+    assert!(matches!(out[..], [Output::Disk(DiskRequest::SaveCurrentEpoch(2))]));
 }
 
 /// A follower handed what it had received to its log thread and acknowledged NEWLEADER without waiting
@@ -117,7 +121,7 @@ fn a_commit_between_the_ack_of_new_leader_and_up_to_date_is_kept() {
     let out = server.leader_says(PacketKind::UpToDate, Zxid(-1));
     assert_eq!(appended(&out), [Zxid::new(2, 1)]);
     assert!(
-        matches!(out.last(), Some(Output::Apply(proposal)) if proposal.zxid == Zxid::new(2, 1))
+        matches!(out.last(), Some(Output::Replica(Effect::Apply(proposal))) if proposal.zxid == Zxid::new(2, 1))
     );
 }
 
@@ -148,14 +152,19 @@ fn no_vote_before_everything_appended_is_durable_and_applied() {
     server.leader_says(PacketKind::UpToDate, Zxid(-1));
     server.proposes(2, 1);
     let out = server.input(Input::LeaderClosed);
-    assert!(out.iter().any(|output| matches!(output, Output::Apply(_))));
-    assert!(!out.iter().any(|output| matches!(output, Output::Notify { .. })));
+    assert!(out.iter().any(|output| matches!(output, Output::Replica(Effect::Apply(_)))));
+    assert!(
+        !out.iter()
+            .any(|output| matches!(output, Output::Election(ElectionRequest::Notify { .. })))
+    );
     assert_eq!(server.zab.phase(), Phase::Election);
     let out = server.input(Input::Flushed(Zxid::new(2, 1)));
     let votes: Vec<_> = out
         .iter()
         .filter_map(|output| match output {
-            Output::Notify { notification, .. } => Some(notification.zxid),
+            Output::Election(ElectionRequest::Notify { notification, .. }) => {
+                Some(notification.zxid)
+            }
             _ => None,
         })
         .collect();
@@ -232,15 +241,20 @@ fn an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote() {
     server.input(Input::AcceptedEpochSaved(2));
     server.leader_says(PacketKind::Snap, Zxid::new(1, 7));
     let out = server.input(Input::SnapshotReceived);
-    assert!(matches!(out[..], [Output::AdoptSnapshot(zxid)] if zxid == Zxid::new(1, 7)));
+    assert!(
+        matches!(out[..], [Output::Replica(Effect::AdoptSnapshot(zxid))] if zxid == Zxid::new(1, 7))
+    );
     let out = server.input(Input::LeaderClosed);
-    assert!(matches!(out[..], [Output::CloseLeader, Output::Reload]));
+    assert!(matches!(
+        out[..],
+        [Output::Port(PortRequest::CloseLeader), Output::Disk(DiskRequest::Reload)]
+    ));
     let history =
         History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
     assert!(out.iter().any(|output| matches!(
         output,
-        Output::Notify { notification, .. } if notification.zxid == Zxid::new(1, 1)
+        Output::Election(ElectionRequest::Notify { notification, .. }) if notification.zxid == Zxid::new(1, 1)
     )));
 }
 
@@ -256,10 +270,10 @@ fn after_snap_new_leader_is_acknowledged_only_when_the_snapshot_is_saved() {
     server.proposes(1, 8);
     server.leader_says(PacketKind::Commit, Zxid::new(1, 8));
     let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
-    assert!(matches!(out.last(), Some(Output::SaveSnapshot)));
+    assert!(matches!(out.last(), Some(Output::Disk(DiskRequest::SaveSnapshot))));
     assert_eq!(appended(&out), [], "the snapshot has it");
     let out = server.input(Input::SnapshotSaved);
-    assert!(matches!(out[..], [Output::SaveCurrentEpoch(2)]));
+    assert!(matches!(out[..], [Output::Disk(DiskRequest::SaveCurrentEpoch(2))]));
     let out = server.input(Input::CurrentEpochSaved(2));
     assert_eq!(to_leader(&out), [(PacketKind::Ack, Zxid::new(2, 0))]);
 }
@@ -342,13 +356,21 @@ fn a_cut_is_on_disk_before_new_leader_is_acknowledged() {
     server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
     server.input(Input::AcceptedEpochSaved(2));
     let out = server.leader_says(PacketKind::Trunc, Zxid::new(1, 1));
-    assert!(matches!(out[..], [Output::Truncate(zxid)] if zxid == Zxid::new(1, 1)));
+    assert!(
+        matches!(out[..], [Output::Disk(DiskRequest::Truncate(zxid))] if zxid == Zxid::new(1, 1))
+    );
     let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
     assert!(out.is_empty(), "packets wait for the cut");
     let history =
         History { last_zxid: Zxid::new(1, 1), recent: vec![proposal(1, 1)], lost_tail: None };
     let out = server.input(Input::Reloaded(history));
-    assert!(matches!(out[..], [Output::PrepareCurrentEpoch(2), Output::SaveSnapshot]));
+    assert!(matches!(
+        out[..],
+        [
+            Output::Disk(DiskRequest::PrepareCurrentEpoch(2)),
+            Output::Disk(DiskRequest::SaveSnapshot)
+        ]
+    ));
 }
 
 /// On a full disk the log was not cut as told; nobody noticed, and the server went on with a history of
@@ -374,7 +396,7 @@ fn a_learner_leaves_a_leader_that_skips_a_zxid() {
     server.leader_says(PacketKind::UpToDate, Zxid(-1));
     server.proposes(2, 1);
     let out = server.proposes(2, 3);
-    assert!(matches!(out[0], Output::CloseLeader));
+    assert!(matches!(out[0], Output::Port(PortRequest::CloseLeader)));
 }
 
 /// An epoch that was promised before is acknowledged with -1, which does not count: two leaders of one
@@ -383,7 +405,7 @@ fn a_learner_leaves_a_leader_that_skips_a_zxid() {
 fn an_epoch_promised_before_does_not_count_toward_the_quorum() {
     let mut follower = Alone::follower(2, 1, &[(1, 1)]);
     let out = follower.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
-    let [Output::ToLeader(ack)] = &out[..] else { panic!("{out:?}") };
+    let [Output::Port(PortRequest::ToLeader(ack))] = &out[..] else { panic!("{out:?}") };
     assert_eq!(ack.data.as_deref(), Some(&(-1i32).to_be_bytes()[..]));
 
     let mut leader = Alone::leader(1, 1, &[(1, 1)]);
@@ -393,7 +415,7 @@ fn an_epoch_promised_before_does_not_count_toward_the_quorum() {
     assert!(out.is_empty(), "still waits for a quorum of acks");
     leader.info(2, 1, 1);
     let out = leader.ack_epoch(2, Zxid::new(1, 1), Some(1));
-    assert!(matches!(out[..], [Output::SaveCurrentEpoch(2)]));
+    assert!(matches!(out[..], [Output::Disk(DiskRequest::SaveCurrentEpoch(2))]));
 }
 
 /// An older epoch than the promised one is never followed.
@@ -401,7 +423,7 @@ fn an_epoch_promised_before_does_not_count_toward_the_quorum() {
 fn a_leader_of_an_older_epoch_is_left() {
     let mut follower = Alone::follower(3, 1, &[(1, 1)]);
     let out = follower.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
-    assert!(matches!(out[0], Output::CloseLeader));
+    assert!(matches!(out[0], Output::Port(PortRequest::CloseLeader)));
     assert_eq!(follower.zab.accepted_epoch(), 3);
 }
 
@@ -442,7 +464,7 @@ fn impossible_epochs_are_refused() {
     assert!(closes(&out, 1));
     let mut follower = Alone::follower(1, 1, &[(1, 1)]);
     let out = follower.leader_says(PacketKind::LeaderInfo, Zxid::new(u32::MAX, 0));
-    assert!(matches!(out[0], Output::CloseLeader));
+    assert!(matches!(out[0], Output::Port(PortRequest::CloseLeader)));
 }
 
 /// A second server with the leader's own id would vouch for the leader's log.

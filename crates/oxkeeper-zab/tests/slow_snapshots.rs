@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::alone::{Alone, closes, config, to_leader, to_learner, vote};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
-use oxkeeper_zab::{Input, LinkId, Lost, Output};
+use oxkeeper_zab::{Input, LinkId, Lost, Output, PortRequest};
 
 /// Ticks of 200 ms; initLimit 10, syncLimit 5.
 const INIT_MS: u64 = 2_000;
@@ -40,7 +40,9 @@ fn serving() -> Alone {
     server.ack_epoch(2, Zxid::new(0, 7), Some(0));
     let out = server.input(Input::LogRead { link: 2, proposals: None });
     assert_eq!(to_learner(&out, 2)[0].0, PacketKind::Snap);
-    assert!(out.iter().any(|output| matches!(output, Output::SnapshotToLearner(2))));
+    assert!(
+        out.iter().any(|output| matches!(output, Output::Port(PortRequest::SnapshotToLearner(2))))
+    );
     server
 }
 
@@ -138,7 +140,11 @@ fn a_new_leader_waits_for_the_snapshot_that_its_quorum_needs() {
         server.ack_epoch(1, Zxid::new(0, 7), Some(0));
         server.input(Input::CurrentEpochSaved(2));
         let out = server.input(Input::LogRead { link: 1, proposals: None });
-        assert!(out.iter().any(|output| matches!(output, Output::SnapshotToLearner(1))), "{out:?}");
+        assert!(
+            out.iter()
+                .any(|output| matches!(output, Output::Port(PortRequest::SnapshotToLearner(1)))),
+            "{out:?}"
+        );
         server
     };
     let mut server = begin();

@@ -7,7 +7,7 @@ use common::alone::{Alone, config, to_learner};
 use common::{proposal, request};
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::{OpCode, Zxid};
-use oxkeeper_zab::{Input, Output};
+use oxkeeper_zab::{Effect, Input, Output};
 
 const TICK_MS: u64 = 200;
 
@@ -16,7 +16,7 @@ fn sync() -> Packet {
 }
 
 fn done(out: &[Output]) -> usize {
-    out.iter().filter(|output| matches!(output, Output::SyncDone)).count()
+    out.iter().filter(|output| matches!(output, Output::Replica(Effect::SyncDone))).count()
 }
 
 fn pong(server: &mut Alone) -> Vec<Output> {
@@ -64,7 +64,7 @@ fn a_deposed_leader_answers_no_sync() {
     while server.zab.serving() {
         let out = server.timeout();
         answered += done(&out);
-        stopped = out.iter().any(|output| matches!(output, Output::StopServing));
+        stopped = out.iter().any(|output| matches!(output, Output::Replica(Effect::StopServing)));
         assert!(server.now <= start + 6 * TICK_MS);
     }
     assert_eq!(answered, 0);
@@ -80,7 +80,7 @@ fn behind_outstanding_proposals_a_quorum_must_have_been_heard_too() {
     server.now += TICK_MS + 1;
     assert_eq!(done(&server.input(Input::Sync(sync()))), 0);
     let out = server.input(Input::Flushed(Zxid::new(2, 1)));
-    assert!(out.iter().any(|output| matches!(output, Output::Apply(_))));
+    assert!(out.iter().any(|output| matches!(output, Output::Replica(Effect::Apply(_)))));
     assert_eq!(done(&out), 0);
     assert_eq!(done(&pong(&mut server)), 1);
 }

@@ -9,7 +9,7 @@ use oxkeeper_proto::ids::session_password;
 use oxkeeper_proto::quorum::{Packet, PacketKind, Request, RevalidateRequest};
 use oxkeeper_proto::{Encode, ErrorCode, OpCode, SessionId, Zxid};
 use oxkeeper_state::prepare::{Prepared, SessionCheck, WriteRequest, parses};
-use oxkeeper_zab::Proposal;
+use oxkeeper_zab::{DiskRequest, Proposal};
 
 use super::{InFlight, InFlightKind, Mode, Now, Output, PendingSync, Replica};
 use crate::client::Client;
@@ -313,7 +313,7 @@ impl Replica {
         match &mut self.mode {
             Mode::Solo(solo) => {
                 solo.propose(proposal.clone());
-                out.push(Output::Zab(oxkeeper_zab::Output::Append(proposal)));
+                out.push(Output::Disk(DiskRequest::Append(proposal)));
             }
             Mode::Ensemble(_) => {
                 self.shared.meters.proposal_count.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use oxkeeper_proto::quorum::{
 use oxkeeper_proto::{Decode, Encode, OpCode, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, SessionCheck};
-use oxkeeper_zab::LinkId;
+use oxkeeper_zab::{DiskRequest, Effect, LinkId, PortRequest};
 
 use super::clients::Requester;
 use super::{Mode, Now, Output, Replica};
@@ -65,55 +65,71 @@ impl Replica {
         use oxkeeper_zab::Output as Z;
         for output in zab_out.drain(..) {
             match output {
-                Z::Apply(proposal) => self.to_apply.push(proposal),
-                Z::AdoptSnapshot(zxid) => {
-                    self.apply_committed(now);
-                    let mut state =
-                        self.received.take().expect("a snapshot is adopted once it was received");
-                    state.set_last_zxid(zxid);
-                    self.replace_state(*state);
-                }
-                Z::StartServing { epoch, leading } => {
-                    self.apply_committed(now);
-                    self.start_serving(now, Some(epoch), leading);
-                }
-                Z::StopServing => {
-                    self.apply_committed(now);
-                    self.stop_serving(now);
-                }
-                Z::SyncDone => {
-                    self.apply_committed(now);
-                    if let Some(sync) = self.syncs.pop_front() {
-                        let state = self.shared.state.read();
-                        sync.client.complete_sync(&self.shared, &state, now.mono_ms);
-                        Self::queue_wake(&mut self.woken, &sync.client);
+                Z::Replica(effect) => self.effect(effect, now, out),
+                Z::Election(request) => out.push(Output::Election(request)),
+                Z::ReadLog(read) => out.push(Output::ReadLog(read)),
+                Z::Port(request) => {
+                    if let PortRequest::SnapshotToLearner(_) = request {
+                        // It reads the tree: what was committed before must be in it.
+                        self.apply_committed(now);
                     }
+                    out.push(Output::Port(request));
                 }
-                Z::Forwarded { link, data, auth } => {
-                    self.on_forwarded(now, link, &data, &auth, out);
-                }
-                Z::Revalidate { link, data } => self.on_revalidate(now, link, &data, out),
-                Z::Touched { touches, .. } => {
-                    for (session, timeout_ms) in decode_touches(&touches) {
-                        self.tracker.touch(session, Some(timeout_ms), now.mono_ms);
+                Z::Disk(request) => {
+                    if let DiskRequest::SaveSnapshot = request {
+                        // It reads the tree: what was committed before must be in it.
+                        self.apply_committed(now);
                     }
+                    out.push(Output::Disk(request));
                 }
-                Z::Pinged(zxid) => {
-                    let touches = self.touches(now);
-                    self.zab_input(now, oxkeeper_zab::Input::PingReply { zxid, touches }, out);
-                }
-                Z::Revalidated(data) => self.on_revalidated(now, &data),
-                Z::SaveSnapshot | Z::SnapshotToLearner(_) => {
-                    // Both read the tree: what was committed before them must be in it.
-                    self.apply_committed(now);
-                    out.push(Output::Zab(output));
-                }
-                output => out.push(Output::Zab(output)),
             }
         }
         // Keep the capacity for the next call, unless a nested one has put its own back.
         if self.zab_out.capacity() < zab_out.capacity() {
             self.zab_out = zab_out;
+        }
+    }
+
+    fn effect(&mut self, effect: Effect, now: Now, out: &mut Vec<Output>) {
+        match effect {
+            Effect::Apply(proposal) => self.to_apply.push(proposal),
+            Effect::AdoptSnapshot(zxid) => {
+                self.apply_committed(now);
+                let mut state =
+                    self.received.take().expect("a snapshot is adopted once it was received");
+                state.set_last_zxid(zxid);
+                self.replace_state(*state);
+            }
+            Effect::StartServing { epoch, leading } => {
+                self.apply_committed(now);
+                self.start_serving(now, Some(epoch), leading);
+            }
+            Effect::StopServing => {
+                self.apply_committed(now);
+                self.stop_serving(now);
+            }
+            Effect::SyncDone => {
+                self.apply_committed(now);
+                if let Some(sync) = self.syncs.pop_front() {
+                    let state = self.shared.state.read();
+                    sync.client.complete_sync(&self.shared, &state, now.mono_ms);
+                    Self::queue_wake(&mut self.woken, &sync.client);
+                }
+            }
+            Effect::Forwarded { link, data, auth } => {
+                self.on_forwarded(now, link, &data, &auth, out);
+            }
+            Effect::Revalidate { link, data } => self.on_revalidate(now, link, &data, out),
+            Effect::Touched { touches, .. } => {
+                for (session, timeout_ms) in decode_touches(&touches) {
+                    self.tracker.touch(session, Some(timeout_ms), now.mono_ms);
+                }
+            }
+            Effect::Pinged(zxid) => {
+                let touches = self.touches(now);
+                self.zab_input(now, oxkeeper_zab::Input::PingReply { zxid, touches }, out);
+            }
+            Effect::Revalidated(data) => self.on_revalidated(now, &data),
         }
     }
 

@@ -10,7 +10,7 @@ use super::link::{Link, Stage};
 use super::{Leader, MAX_EPOCH, Wait};
 use crate::core::Core;
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
-use crate::{LinkId, Output};
+use crate::{DiskRequest, LinkId, Output, PortRequest};
 
 impl Leader {
     pub(super) fn on_info(
@@ -100,7 +100,7 @@ impl Leader {
     pub(super) fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
             self.stage = Wait::SavingAccepted;
-            core.disk(Output::SaveAcceptedEpoch(self.epoch), out);
+            core.disk(DiskRequest::SaveAcceptedEpoch(self.epoch), out);
         }
     }
 
@@ -129,7 +129,7 @@ impl Leader {
         for (id, link) in &mut self.links {
             if link.stage == Stage::WaitingForEpoch {
                 link.stage = Stage::LeaderInfoSent;
-                out.push(Output::ToLearner(*id, packet.clone()));
+                out.push(Output::Port(PortRequest::ToLearner(*id, packet.clone())));
             }
         }
     }
@@ -174,7 +174,7 @@ impl Leader {
     pub(super) fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
             self.stage = Wait::SavingCurrent;
-            core.disk(Output::SaveCurrentEpoch(self.epoch), out);
+            core.disk(DiskRequest::SaveCurrentEpoch(self.epoch), out);
         }
     }
 

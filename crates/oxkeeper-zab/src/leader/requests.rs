@@ -9,7 +9,7 @@ use super::link::{Link, Stage};
 use super::{Leader, MAX_SYNCS, Sync, SyncFor};
 use crate::core::Core;
 use crate::error::Misbehaved;
-use crate::{LinkId, Output};
+use crate::{Effect, LinkId, Output, PortRequest};
 
 impl Leader {
     pub(super) fn on_request(
@@ -29,7 +29,7 @@ impl Leader {
             self.sync(core, SyncFor::Link(id), out);
         } else {
             let auth = packet.auth.unwrap_or_default();
-            out.push(Output::Forwarded { link: id, data, auth });
+            out.push(Output::Replica(Effect::Forwarded { link: id, data, auth }));
         }
         Ok(())
     }
@@ -80,15 +80,18 @@ impl Leader {
         let ping = Packet::bare(PacketKind::Ping, self.proposed);
         for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
             assert!(link.server.is_some(), "who is synchronized has introduced itself");
-            out.push(Output::ToLearner(*id, ping.clone()));
+            out.push(Output::Port(PortRequest::ToLearner(*id, ping.clone())));
         }
     }
 
     pub(super) fn sync_done(sync: SyncFor, out: &mut Vec<Output>) {
         match sync {
-            SyncFor::Local => out.push(Output::SyncDone),
+            SyncFor::Local => out.push(Output::Replica(Effect::SyncDone)),
             SyncFor::Link(id) => {
-                out.push(Output::ToLearner(id, Packet::bare(PacketKind::Sync, Zxid::ZERO)));
+                out.push(Output::Port(PortRequest::ToLearner(
+                    id,
+                    Packet::bare(PacketKind::Sync, Zxid::ZERO),
+                )));
             }
         }
     }
@@ -96,7 +99,7 @@ impl Leader {
     /// A packet that the replica made for a learner.
     pub fn to_learner(&self, id: LinkId, packet: Packet, out: &mut Vec<Output>) {
         if self.links.get(&id).is_some_and(|link| link.stage == Stage::UpToDate) {
-            out.push(Output::ToLearner(id, packet));
+            out.push(Output::Port(PortRequest::ToLearner(id, packet)));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{Leader, Wait};
 use crate::core::Core;
 use crate::error::Misbehaved;
 use crate::history::Choice;
-use crate::{LinkId, Output, Proposal};
+use crate::{Effect, LinkId, LogRead, Output, PortRequest, Proposal};
 
 impl Leader {
     /// The log answered.
@@ -42,7 +42,7 @@ impl Leader {
             match core.log.choose(learner, core.marks.applied(), force, logged) {
                 Choice::ReadLog { to } => {
                     link.stage = Stage::ReadingLog;
-                    out.push(Output::ReadLog { link: id, from: learner, to });
+                    out.push(Output::ReadLog(LogRead { link: id, from: learner, to }));
                     return;
                 }
                 Choice::Diff(zxid, missing) => {
@@ -63,26 +63,34 @@ impl Leader {
             // gets that again, and must acknowledge again.
             self.acked.remove(&server);
         }
-        out.push(Output::ToLearner(id, Packet::bare(kind, zxid)));
+        out.push(Output::Port(PortRequest::ToLearner(id, Packet::bare(kind, zxid))));
         if kind == PacketKind::Snap {
-            out.push(Output::SnapshotToLearner(id));
+            out.push(Output::Port(PortRequest::SnapshotToLearner(id)));
         }
         for proposal in missing {
             let commit = Packet::bare(PacketKind::Commit, proposal.zxid);
-            out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
-            out.push(Output::ToLearner(id, commit));
+            out.push(Output::Port(PortRequest::ProposalToLearner {
+                link: id,
+                proposal,
+                inform: false,
+            }));
+            out.push(Output::Port(PortRequest::ToLearner(id, commit)));
         }
         link.sync = Some(kind);
         link.stage = Stage::NewLeaderSent;
         if !link.observer {
             for proposal in self.outstanding.iter() {
                 let proposal = proposal.clone();
-                out.push(Output::ProposalToLearner { link: id, proposal, inform: false });
+                out.push(Output::Port(PortRequest::ProposalToLearner {
+                    link: id,
+                    proposal,
+                    inform: false,
+                }));
             }
         }
         let config = core.config.ensemble.to_string();
         let packet = Packet::with(PacketKind::NewLeader, Zxid::new(self.epoch, 0), config);
-        out.push(Output::ToLearner(id, packet));
+        out.push(Output::Port(PortRequest::ToLearner(id, packet)));
     }
 
     pub(super) fn on_new_leader_ack(
@@ -122,7 +130,7 @@ impl Leader {
         self.stage = Wait::Broadcast;
         self.committed = Zxid::new(self.epoch, 0);
         core.marks.begin_epoch(self.committed);
-        out.push(Output::StartServing { epoch: self.epoch, leading: true });
+        out.push(Output::Replica(Effect::StartServing { epoch: self.epoch, leading: true }));
         let acknowledged: Vec<_> = self
             .links
             .iter()
@@ -137,10 +145,16 @@ impl Leader {
     pub(super) fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up_to_date(core.now_ms, core.ticks_ms(core.config.sync_limit));
-        out.push(Output::ToLearner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
+        out.push(Output::Port(PortRequest::ToLearner(
+            id,
+            Packet::bare(PacketKind::UpToDate, Zxid(-1)),
+        )));
         // Old followers cannot take a commit between NEWLEADER and UPTODATE.
         for zxid in link.held_commits.take() {
-            out.push(Output::ToLearner(id, Packet::bare(PacketKind::Commit, zxid)));
+            out.push(Output::Port(PortRequest::ToLearner(
+                id,
+                Packet::bare(PacketKind::Commit, zxid),
+            )));
         }
     }
 }

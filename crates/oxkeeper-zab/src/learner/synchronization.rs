@@ -10,7 +10,7 @@ use super::{Learner, Phase, SyncKind, unexpected};
 use crate::core::Core;
 use crate::error::Misbehaved;
 use crate::history::follows;
-use crate::{Output, Proposal};
+use crate::{DiskRequest, Output, PortRequest, Proposal};
 
 impl Learner {
     pub(super) fn on_first(
@@ -38,7 +38,7 @@ impl Learner {
                 self.within_epoch(packet.zxid)?;
                 self.sync = Some(SyncKind::Trunc);
                 self.phase = Phase::Truncating { epoch, zxid: packet.zxid };
-                core.disk(Output::Truncate(packet.zxid), out);
+                core.disk(DiskRequest::Truncate(packet.zxid), out);
             }
             // The leader pings as soon as it has a sender for this learner.
             Some(PacketKind::Ping) => {}
@@ -162,7 +162,7 @@ impl Learner {
             Some(PacketKind::NewLeader) => {
                 self.phase = Phase::SavingHistory { epoch, snapshot: true };
                 core.prepare_current(epoch, out);
-                core.disk(Output::SaveSnapshot, out);
+                core.disk(DiskRequest::SaveSnapshot, out);
             }
             Some(PacketKind::Ping) | None => {}
             _ => return Err(unexpected("synchronizing", &packet)),
@@ -236,7 +236,10 @@ impl Learner {
                 while let Some(zxid) =
                     self.unacked.pop_front_if(|zxid| *zxid <= core.marks.flushed())
                 {
-                    out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, zxid)));
+                    out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
+                        PacketKind::Ack,
+                        zxid,
+                    ))));
                 }
             }
             _ => {}
@@ -257,7 +260,7 @@ impl Learner {
             return;
         }
         self.phase = Phase::SavingCurrent { epoch };
-        core.disk(Output::SaveCurrentEpoch(epoch), out);
+        core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);
     }
 
     /// currentEpoch is durable: the leader's history is ours.
@@ -272,7 +275,10 @@ impl Learner {
         {
             core.lost_tail = None;
             self.limit_ms = core.ticks_ms(core.config.sync_limit);
-            out.push(Output::ToLeader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
+            out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
+                PacketKind::Ack,
+                Zxid::new(epoch, 0),
+            ))));
             self.phase = Phase::Acknowledged { epoch };
         }
     }

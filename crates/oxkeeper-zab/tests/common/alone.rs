@@ -6,7 +6,7 @@ use oxkeeper_proto::quorum::{
     ServerState, ack_epoch_data,
 };
 use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
-use oxkeeper_zab::{Config, History, Input, LinkId, Output, Zab};
+use oxkeeper_zab::{Config, DiskRequest, History, Input, LinkId, Output, PortRequest, Zab};
 
 use super::{ensemble, proposal};
 
@@ -156,7 +156,9 @@ pub fn vote(
 pub fn to_leader(out: &[Output]) -> Vec<(PacketKind, Zxid)> {
     out.iter()
         .filter_map(|output| match output {
-            Output::ToLeader(packet) => Some((packet.known_kind()?, packet.zxid)),
+            Output::Port(PortRequest::ToLeader(packet)) => {
+                Some((packet.known_kind()?, packet.zxid))
+            }
             _ => None,
         })
         .collect()
@@ -165,10 +167,12 @@ pub fn to_leader(out: &[Output]) -> Vec<(PacketKind, Zxid)> {
 pub fn to_learner(out: &[Output], to: LinkId) -> Vec<(PacketKind, Zxid)> {
     out.iter()
         .filter_map(|output| match output {
-            Output::ToLearner(link, packet) if *link == to => {
+            Output::Port(PortRequest::ToLearner(link, packet)) if *link == to => {
                 Some((packet.known_kind()?, packet.zxid))
             }
-            Output::ProposalToLearner { link, proposal, inform: false } if *link == to => {
+            Output::Port(PortRequest::ProposalToLearner { link, proposal, inform: false })
+                if *link == to =>
+            {
                 Some((PacketKind::Proposal, proposal.zxid))
             }
             _ => None,
@@ -177,13 +181,13 @@ pub fn to_learner(out: &[Output], to: LinkId) -> Vec<(PacketKind, Zxid)> {
 }
 
 pub fn closes(out: &[Output], id: LinkId) -> bool {
-    out.iter().any(|output| matches!(output, Output::CloseLearner { link, .. } if *link == id))
+    out.iter().any(|output| matches!(output, Output::Port(PortRequest::CloseLearner { link, .. }) if *link == id))
 }
 
 pub fn appended(out: &[Output]) -> Vec<Zxid> {
     out.iter()
         .filter_map(|output| match output {
-            Output::Append(proposal) => Some(proposal.zxid),
+            Output::Disk(DiskRequest::Append(proposal)) => Some(proposal.zxid),
             _ => None,
         })
         .collect()

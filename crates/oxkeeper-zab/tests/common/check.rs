@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
-use oxkeeper_zab::{Output, Proposal};
+use oxkeeper_zab::{Effect, Output, PortRequest, Proposal};
 
 use super::Server;
 use super::disk::Disk;
@@ -53,8 +53,8 @@ impl Checker {
     pub fn output(&mut self, id: ServerId, output: &Output, servers: &BTreeMap<ServerId, Server>) {
         let server = &servers[&id];
         match output {
-            Output::ToLeader(packet) => self.to_leader(id, packet, &server.disk),
-            Output::StartServing { epoch, leading: true } => {
+            Output::Port(PortRequest::ToLeader(packet)) => self.to_leader(id, packet, &server.disk),
+            Output::Replica(Effect::StartServing { epoch, leading: true }) => {
                 let other = self.leaders.insert(*epoch, id);
                 assert_eq!(other, None, "epoch {epoch} has two leaders");
                 self.has_committed(id, &server.tree);
@@ -66,7 +66,7 @@ impl Checker {
                 }
                 self.serving.insert(id, true);
             }
-            Output::StartServing { leading: false, .. } => {
+            Output::Replica(Effect::StartServing { leading: false, .. }) => {
                 let common = server.tree.len().min(self.committed.len());
                 assert!(
                     server.tree == self.committed[..common],
@@ -76,10 +76,10 @@ impl Checker {
                 );
                 self.serving.insert(id, false);
             }
-            Output::StopServing => {
+            Output::Replica(Effect::StopServing) => {
                 self.serving.remove(&id);
             }
-            Output::Apply(proposal) => self.apply(id, proposal, server, servers),
+            Output::Replica(Effect::Apply(proposal)) => self.apply(id, proposal, server, servers),
             _ => {}
         }
     }

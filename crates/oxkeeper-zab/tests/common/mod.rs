@@ -19,7 +19,10 @@ use oxkeeper_proto::quorum::{
 };
 use oxkeeper_proto::txn::{Txn, TxnHeader};
 use oxkeeper_proto::{Encode, OpCode, ServerId, Zxid};
-use oxkeeper_zab::{Config, Input, LinkId, Output, Proposal, Zab};
+use oxkeeper_zab::{
+    Config, DiskRequest, Effect, ElectionRequest, Input, LinkId, LogRead, Output, PortRequest,
+    Proposal, Zab,
+};
 
 use check::Checker;
 use disk::{Disk, DiskOp};
@@ -556,15 +559,17 @@ impl World {
     fn perform_one(&mut self, id: ServerId, output: Output) {
         let server = self.servers.get_mut(&id).expect("a known server");
         match output {
-            Output::Notify { to, notification } => {
+            Output::Election(ElectionRequest::Notify { to, notification }) => {
                 self.last_sent.insert((id, to), notification.clone());
                 if self.can_talk(id, to) {
                     self.slots.insert((id, to), notification);
                 }
             }
-            Output::ConnectElection => {}
-            Output::ConnectLeader(leader) => server.connecting = Some((leader, 5)),
-            Output::CloseLeader => {
+            Output::Election(ElectionRequest::Connect) => {}
+            Output::Port(PortRequest::ConnectLeader(leader)) => {
+                server.connecting = Some((leader, 5))
+            }
+            Output::Port(PortRequest::CloseLeader) => {
                 server.connecting = None;
                 server.received = None;
                 if let Some(link) = server.my_link.take().and_then(|link| self.links.get_mut(&link))
@@ -573,13 +578,13 @@ impl World {
                     link.to_leader.push_back(Message::Closed);
                 }
             }
-            Output::ToLeader(packet) => {
+            Output::Port(PortRequest::ToLeader(packet)) => {
                 if let Some(link) = server.my_link.and_then(|link| self.links.get_mut(&link)) {
                     push(&mut link.to_leader, Message::Packet(packet));
                 }
             }
-            Output::Listen => server.listening = true,
-            Output::StopListening => {
+            Output::Port(PortRequest::Listen) => server.listening = true,
+            Output::Port(PortRequest::StopListening) => {
                 server.listening = false;
                 server.reads.clear();
                 for link in self.links.values_mut().filter(|link| link.leader == id) {
@@ -587,69 +592,77 @@ impl World {
                     push(&mut link.to_learner, Message::Closed);
                 }
             }
-            Output::ToLearner(link, packet) => self.send_to_learner(link, Message::Packet(packet)),
-            Output::ProposalToLearner { link, proposal, inform } => {
+            Output::Port(PortRequest::ToLearner(link, packet)) => {
+                self.send_to_learner(link, Message::Packet(packet))
+            }
+            Output::Port(PortRequest::ProposalToLearner { link, proposal, inform }) => {
                 let kind = if inform { PacketKind::Inform } else { PacketKind::Proposal };
                 let packet = Packet::with(kind, proposal.zxid, proposal.payload);
                 self.send_to_learner(link, Message::Packet(packet));
             }
-            Output::SnapshotToLearner(link) => {
+            Output::Port(PortRequest::SnapshotToLearner(link)) => {
                 let tree = server.tree.clone();
                 self.send_to_learner(link, Message::Stream(tree));
             }
-            Output::ReadLog { link, from, to } => server.reads.push_back((link, from, to)),
-            Output::CloseLearner { link, .. } => {
+            Output::ReadLog(LogRead { link, from, to }) => server.reads.push_back((link, from, to)),
+            Output::Port(PortRequest::CloseLearner { link, .. }) => {
                 let link = self.links.get_mut(&link).expect("a link of this leader");
                 link.leader_open = false;
                 push(&mut link.to_learner, Message::Closed);
             }
-            Output::AdoptSnapshot(_) => {
+            Output::Replica(Effect::AdoptSnapshot(_)) => {
                 server.tree = server.received.take().expect("a snapshot was received");
             }
-            Output::Append(proposal) => server.disk.queue.push_back(DiskOp::Append(proposal)),
-            Output::SaveAcceptedEpoch(epoch) => {
+            Output::Disk(DiskRequest::Append(proposal)) => {
+                server.disk.queue.push_back(DiskOp::Append(proposal))
+            }
+            Output::Disk(DiskRequest::SaveAcceptedEpoch(epoch)) => {
                 server.disk.queue.push_back(DiskOp::SaveAccepted(epoch));
             }
-            Output::PrepareCurrentEpoch(epoch) => {
+            Output::Disk(DiskRequest::PrepareCurrentEpoch(epoch)) => {
                 server.disk.queue.push_back(DiskOp::PrepareCurrent(epoch));
             }
-            Output::SaveCurrentEpoch(epoch) => {
+            Output::Disk(DiskRequest::SaveCurrentEpoch(epoch)) => {
                 server.disk.queue.push_back(DiskOp::SaveCurrent(epoch));
             }
-            Output::SaveSnapshot => {
+            Output::Disk(DiskRequest::SaveSnapshot) => {
                 let zxid = server.zab.as_ref().map_or(Zxid::ZERO, Zab::applied);
                 let tree = server.tree.clone();
                 server.disk.queue.push_back(DiskOp::SaveSnapshot(zxid, tree));
             }
-            Output::Truncate(zxid) => server.disk.queue.push_back(DiskOp::Truncate(zxid)),
-            Output::Reload => server.disk.queue.push_back(DiskOp::Reload),
-            Output::Apply(proposal) => {
+            Output::Disk(DiskRequest::Truncate(zxid)) => {
+                server.disk.queue.push_back(DiskOp::Truncate(zxid))
+            }
+            Output::Disk(DiskRequest::Reload) => server.disk.queue.push_back(DiskOp::Reload),
+            Output::Replica(Effect::Apply(proposal)) => {
                 // Applying again what a snapshot had already changes nothing.
                 if server.tree.last().is_none_or(|last| last.zxid < proposal.zxid) {
                     server.tree.push(proposal);
                 }
             }
-            Output::StartServing { leading, .. } => {
+            Output::Replica(Effect::StartServing { leading, .. }) => {
                 server.serving = true;
                 server.leading = leading;
             }
-            Output::StopServing => {
+            Output::Replica(Effect::StopServing) => {
                 server.serving = false;
                 server.leading = false;
                 server.syncs.clear();
             }
-            Output::SyncDone => {
+            Output::Replica(Effect::SyncDone) => {
                 let needed = server.syncs.pop_front().expect("a sync was asked for");
                 assert!(needed <= server.tree.len(), "server {id}: sync done before its data came");
             }
-            Output::Forwarded { .. } => {
+            Output::Replica(Effect::Forwarded { .. }) => {
                 server.forwarded += 1;
                 self.propose(id);
             }
-            Output::Pinged(zxid) => {
+            Output::Replica(Effect::Pinged(zxid)) => {
                 self.input(id, Input::PingReply { zxid, touches: Bytes::new() });
             }
-            Output::Revalidate { .. } | Output::Touched { .. } | Output::Revalidated(_) => {}
+            Output::Replica(Effect::Revalidate { .. })
+            | Output::Replica(Effect::Touched { .. })
+            | Output::Replica(Effect::Revalidated(_)) => {}
         }
     }
 

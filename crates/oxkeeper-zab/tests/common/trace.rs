@@ -2,7 +2,7 @@
 
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
 use oxkeeper_proto::{Reader, ServerId, Zxid};
-use oxkeeper_zab::Output;
+use oxkeeper_zab::{DiskRequest, Effect, ElectionRequest, LogRead, Output, PortRequest};
 
 /// Lines, if anyone wants them.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Trace {
 
     fn line(&self, output: &Output) -> Option<String> {
         Some(match output {
-            Output::Notify { to, notification: n } => {
+            Output::Election(ElectionRequest::Notify { to, notification: n }) => {
                 if !self.votes {
                     return None;
                 }
@@ -47,40 +47,66 @@ impl Trace {
                 let (zxid, round) = (show(n.zxid), n.election_epoch);
                 format!("-> {to}: {state:?}, for {} {zxid}, round {round}", n.leader)
             }
-            Output::ConnectElection | Output::Pinged(_) => return None,
-            Output::ConnectLeader(leader) => format!("follows {leader}"),
-            Output::CloseLeader => "leaves its leader".to_owned(),
-            Output::ToLeader(packet) => format!("-> leader: {}", self.packet(packet)?),
-            Output::AdoptSnapshot(zxid) => format!("adopts the snapshot {}", show(*zxid)),
-            Output::Listen => "leads".to_owned(),
-            Output::StopListening => "stops leading".to_owned(),
-            Output::ToLearner(link, packet) => format!("-> link {link}: {}", self.packet(packet)?),
-            Output::ProposalToLearner { link, proposal, inform } => {
+            Output::Election(ElectionRequest::Connect) | Output::Replica(Effect::Pinged(_)) => {
+                return None;
+            }
+            Output::Port(PortRequest::ConnectLeader(leader)) => format!("follows {leader}"),
+            Output::Port(PortRequest::CloseLeader) => "leaves its leader".to_owned(),
+            Output::Port(PortRequest::ToLeader(packet)) => {
+                format!("-> leader: {}", self.packet(packet)?)
+            }
+            Output::Replica(Effect::AdoptSnapshot(zxid)) => {
+                format!("adopts the snapshot {}", show(*zxid))
+            }
+            Output::Port(PortRequest::Listen) => "leads".to_owned(),
+            Output::Port(PortRequest::StopListening) => "stops leading".to_owned(),
+            Output::Port(PortRequest::ToLearner(link, packet)) => {
+                format!("-> link {link}: {}", self.packet(packet)?)
+            }
+            Output::Port(PortRequest::ProposalToLearner { link, proposal, inform }) => {
                 let kind = if *inform { "INFORM" } else { "PROPOSAL" };
                 format!("-> link {link}: {kind} {}", show(proposal.zxid))
             }
-            Output::SnapshotToLearner(link) => format!("-> link {link}: the tree"),
-            Output::ReadLog { link, from, .. } => {
+            Output::Port(PortRequest::SnapshotToLearner(link)) => {
+                format!("-> link {link}: the tree")
+            }
+            Output::ReadLog(LogRead { link, from, .. }) => {
                 format!("reads its log from {} for link {link}", show(*from))
             }
-            Output::CloseLearner { link, reason } => format!("closes link {link}: {reason}"),
-            Output::Append(proposal) => format!("disk: append {}", show(proposal.zxid)),
-            Output::SaveAcceptedEpoch(epoch) => format!("disk: acceptedEpoch {epoch}"),
-            Output::PrepareCurrentEpoch(epoch) => format!("disk: announce currentEpoch {epoch}"),
-            Output::SaveCurrentEpoch(epoch) => format!("disk: currentEpoch {epoch}"),
-            Output::SaveSnapshot => "disk: snapshot".to_owned(),
-            Output::Truncate(zxid) => format!("disk: cut behind {}", show(*zxid)),
-            Output::Reload => "disk: load anew".to_owned(),
-            Output::Apply(proposal) => format!("applies {}", show(proposal.zxid)),
-            Output::StartServing { epoch, leading } => {
+            Output::Port(PortRequest::CloseLearner { link, reason }) => {
+                format!("closes link {link}: {reason}")
+            }
+            Output::Disk(DiskRequest::Append(proposal)) => {
+                format!("disk: append {}", show(proposal.zxid))
+            }
+            Output::Disk(DiskRequest::SaveAcceptedEpoch(epoch)) => {
+                format!("disk: acceptedEpoch {epoch}")
+            }
+            Output::Disk(DiskRequest::PrepareCurrentEpoch(epoch)) => {
+                format!("disk: announce currentEpoch {epoch}")
+            }
+            Output::Disk(DiskRequest::SaveCurrentEpoch(epoch)) => {
+                format!("disk: currentEpoch {epoch}")
+            }
+            Output::Disk(DiskRequest::SaveSnapshot) => "disk: snapshot".to_owned(),
+            Output::Disk(DiskRequest::Truncate(zxid)) => {
+                format!("disk: cut behind {}", show(*zxid))
+            }
+            Output::Disk(DiskRequest::Reload) => "disk: load anew".to_owned(),
+            Output::Replica(Effect::Apply(proposal)) => format!("applies {}", show(proposal.zxid)),
+            Output::Replica(Effect::StartServing { epoch, leading }) => {
                 format!("serves epoch {epoch}{}", if *leading { " as leader" } else { "" })
             }
-            Output::StopServing => "stops serving".to_owned(),
-            Output::SyncDone => "sync done".to_owned(),
-            Output::Forwarded { link, .. } => format!("gets a request from link {link}"),
-            Output::Revalidate { link, .. } => format!("revalidates for link {link}"),
-            Output::Touched { link, .. } => format!("touches for link {link}"),
-            Output::Revalidated(_) => "revalidated".to_owned(),
+            Output::Replica(Effect::StopServing) => "stops serving".to_owned(),
+            Output::Replica(Effect::SyncDone) => "sync done".to_owned(),
+            Output::Replica(Effect::Forwarded { link, .. }) => {
+                format!("gets a request from link {link}")
+            }
+            Output::Replica(Effect::Revalidate { link, .. }) => {
+                format!("revalidates for link {link}")
+            }
+            Output::Replica(Effect::Touched { link, .. }) => format!("touches for link {link}"),
+            Output::Replica(Effect::Revalidated(_)) => "revalidated".to_owned(),
         })
     }
 
