@@ -22,6 +22,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+mod literal;
+#[cfg(test)]
+mod tests;
+
 /// A second address of one name is tried this long after the first, unless that one has failed.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Limit of resolving one name.
@@ -51,8 +55,8 @@ pub async fn resolve(address: &HostPort) -> io::Result<Vec<SocketAddr>> {
 
 /// As [`resolve`], on the caller's thread, which may belong to a runtime or not.
 pub fn resolve_blocking(address: &HostPort) -> io::Result<Vec<SocketAddr>> {
-    if let Some(found) = without_dns(&address.host, system().hosts) {
-        return Ok(sockets(found, address.port));
+    if let Some(found) = without_dns(address, system().hosts) {
+        return found;
     }
     // A thread of a runtime must not run another one.
     let resolve = || {
@@ -72,28 +76,27 @@ async fn resolve_with(
     files: Files<'_>,
     limit: Duration,
 ) -> io::Result<Vec<SocketAddr>> {
-    let found = match without_dns(&address.host, files.hosts) {
-        Some(found) => found,
-        None => timeout(limit, ask(&address.host, files.resolv_conf))
-            .await
-            .unwrap_or_else(|_| {
-                let servers = servers(files.resolv_conf);
-                let text = format!("no answer from the DNS servers {servers} in {limit:?}");
-                Err(io::Error::new(io::ErrorKind::TimedOut, text))
-            })
-            .map_err(|error| unresolved(&address.host, &error))?,
-    };
-    Ok(sockets(found, address.port))
+    if let Some(found) = without_dns(address, files.hosts) {
+        return found;
+    }
+    let found = timeout(limit, ask(&address.host, files.resolv_conf))
+        .await
+        .unwrap_or_else(|_| {
+            let servers = servers(files.resolv_conf);
+            let text = format!("no answer from the DNS servers {servers} in {limit:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })
+        .map_err(|error| because(&error, format!("the name {} does not resolve", address.host)))?;
+    Ok(unique(found.into_iter().map(|ip| SocketAddr::new(ip, address.port))))
 }
 
-fn unresolved(host: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("the name {host} does not resolve: {error}"))
+fn because(error: &io::Error, what: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn sockets(found: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
+fn unique(all: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut unique = Vec::new();
-    for ip in found {
-        let socket = SocketAddr::new(ip, port);
+    for socket in all {
         if !unique.contains(&socket) {
             unique.push(socket);
         }
@@ -102,31 +105,37 @@ fn sockets(found: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
 }
 
 /// Addresses that need no question: an address itself, a name in the hosts file, `localhost`.
-fn without_dns(host: &str, hosts: &Path) -> Option<Vec<IpAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Some(vec![ip]);
+fn without_dns(address: &HostPort, hosts: &Path) -> Option<io::Result<Vec<SocketAddr>>> {
+    let HostPort { host, port } = address;
+    if let Some(found) = literal::parse(host, *port) {
+        let unusable = |error| because(&error, format!("the address {host} cannot be used"));
+        return Some(found.map(|socket| vec![socket]).map_err(unusable));
     }
     let name = host.strip_suffix('.').unwrap_or(host);
     // Without the file there are no names in it.
-    let listed = in_hosts(name, &std::fs::read(hosts).unwrap_or_default());
+    let listed = in_hosts(name, *port, &std::fs::read(hosts).unwrap_or_default());
     if !listed.is_empty() {
-        return Some(listed);
+        return Some(Ok(unique(listed)));
     }
     let name = name.to_ascii_lowercase();
-    (name == "localhost" || name.ends_with(".localhost"))
-        .then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+    (name == "localhost" || name.ends_with(".localhost")).then(|| {
+        let both = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Ok(both.map(|ip| SocketAddr::new(ip, *port)).to_vec())
+    })
 }
 
 /// The addresses in front of `name` in the text of a hosts file.
-fn in_hosts(name: &str, text: &[u8]) -> Vec<IpAddr> {
+fn in_hosts(name: &str, port: u16, text: &[u8]) -> Vec<SocketAddr> {
     let text = String::from_utf8_lossy(text);
     let mut found = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_whitespace();
-        let Some(Ok(ip)) = words.next().map(str::parse::<IpAddr>) else { continue };
-        if words.any(|word| word.eq_ignore_ascii_case(name)) {
-            found.push(ip);
+        let Some(ip) = words.next() else { continue };
+        if words.any(|word| word.eq_ignore_ascii_case(name))
+            && let Some(Ok(socket)) = literal::parse(ip, port)
+        {
+            found.push(socket);
         }
     }
     found
@@ -230,7 +239,7 @@ fn servers(resolv_conf: &Path) -> String {
     servers.map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads `host:port`; an IPv6 host stands in brackets.
+/// Reads `host:port`; an IPv6 host, perhaps with a zone, stands in brackets.
 pub fn parse_host_port(text: &str) -> Option<HostPort> {
     let (host, port) = text.trim().rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -240,7 +249,7 @@ pub fn parse_host_port(text: &str) -> Option<HostPort> {
 
 /// Is this host a wildcard, which nobody can connect to?
 pub fn is_wildcard(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+    literal::is_unspecified(host)
 }
 
 /// Connects to whichever of `addresses` answers first; names are resolved here. All of them are
@@ -303,6 +312,3 @@ async fn connect_socket(socket: SocketAddr) -> io::Result<TcpStream> {
     }
     Ok(stream)
 }
-
-#[cfg(test)]
-mod tests;

@@ -148,8 +148,8 @@ fn addresses_parse_with_and_without_brackets() {
 
 #[test]
 fn wildcards_are_recognized_in_both_families() {
-    assert!(is_wildcard("0.0.0.0") && is_wildcard("::"));
-    assert!(!is_wildcard("127.0.0.1") && !is_wildcard("zk1"));
+    assert!(is_wildcard("0.0.0.0") && is_wildcard("::") && is_wildcard("::%lo"));
+    assert!(!is_wildcard("127.0.0.1") && !is_wildcard("zk1") && !is_wildcard("::1%lo"));
 }
 
 #[tokio::test]
@@ -197,4 +197,52 @@ async fn a_text_that_is_no_host_name_is_told_as_such_and_no_server_is_asked() {
         assert!(text.contains(&format!("the name {host} does not resolve: it is no")), "{text}");
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
+}
+
+/// The index of the loopback interface.
+fn loopback() -> u32 {
+    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+    index.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_ipv6_address_with_a_zone_needs_no_dns() {
+    let (dns, lo) =
+        (Dns::new("fe80::7%lo zk-7\nfe80::8%nosuch zk-8\nfd00::8 zk-8\n", ""), loopback());
+    let expected = |ip: &str, scope| {
+        [SocketAddr::V6(std::net::SocketAddrV6::new(ip.parse().unwrap(), 9, 0, scope))]
+    };
+    for (host, ip, scope) in [
+        ("fe80::1%lo", "fe80::1", lo),
+        (&format!("fe80::1%{lo}"), "fe80::1", lo),
+        ("::1%lo", "::1", lo),
+        ("::1%0", "::1", 0),
+        ("zk-7", "fe80::7", lo),
+        ("zk-8", "fd00::8", 0),
+    ] {
+        assert_eq!(dns.resolve(host, LIMIT).await.unwrap(), expected(ip, scope), "{host}");
+    }
+    for (host, zone) in [("fe80::1%nosuch0", "nosuch0"), ("::1%4000000", "4000000"), ("::1%", "")] {
+        let text = dns.resolve(host, LIMIT).await.unwrap_err().to_string();
+        let expected = format!(
+            "the address {host} cannot be used: this machine has no network interface \"{zone}\""
+        );
+        assert_eq!(text, expected);
+    }
+    let error = resolve_blocking(&at("fe80::1%nosuch0", 1)).unwrap_err().to_string();
+    assert!(error.contains("no network interface \"nosuch0\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_goes_to_an_address_with_a_zone() {
+    let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
+        eprintln!("no IPv6: not tested here");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let address = parse_host_port(&format!("[::1%lo]:{port}")).unwrap();
+    assert_eq!(address, at("::1%lo", port));
+    assert_eq!(address.to_string(), format!("[::1%lo]:{port}"));
+    let found = connect_any(&[address], Duration::from_secs(2)).await;
+    assert_eq!(found.unwrap().peer_addr().unwrap().port(), port);
 }
