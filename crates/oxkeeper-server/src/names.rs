@@ -18,16 +18,15 @@ use hickory_resolver::proto::ProtoError;
 use hickory_resolver::proto::rr::{Label, Name, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use oxkeeper_proto::ensemble::HostPort;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+mod dial;
 mod literal;
 #[cfg(test)]
 mod tests;
 
-/// A second address of one name is tried this long after the first, unless that one has failed.
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+pub use dial::connect_any;
+
 /// Limit of resolving one name.
 const LIMIT: Duration = Duration::from_secs(5);
 /// A DNS server that is silent for this long is asked again, or the next one is, so that one lost
@@ -250,65 +249,4 @@ pub fn parse_host_port(text: &str) -> Option<HostPort> {
 /// Is this host a wildcard, which nobody can connect to?
 pub fn is_wildcard(host: &str) -> bool {
     literal::is_unspecified(host)
-}
-
-/// Connects to whichever of `addresses` answers first; names are resolved here. All of them are
-/// tried at once; the error is that of the last one to fail.
-pub async fn connect_any(addresses: &[HostPort], limit: Duration) -> io::Result<TcpStream> {
-    let attempt = async {
-        let mut attempts = JoinSet::new();
-        for address in addresses {
-            let address = address.clone();
-            attempts.spawn(async move { connect_one(&address).await });
-        }
-        first_success(&mut attempts).await
-    };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}"));
-    timeout(limit, attempt).await.unwrap_or_else(|_| Err(late()))
-}
-
-async fn first_success(attempts: &mut JoinSet<io::Result<TcpStream>>) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no address to connect to");
-    while let Some(done) = attempts.join_next().await {
-        match done {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(error) => last = io::Error::other(error),
-        }
-    }
-    Err(last)
-}
-
-/// One name: its addresses in order, the next one as soon as the one before has failed or has been
-/// silent for a while.
-async fn connect_one(address: &HostPort) -> io::Result<TcpStream> {
-    let mut left = resolve(address).await?.into_iter();
-    let mut attempts = JoinSet::new();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    loop {
-        let next = left.next();
-        let more = next.is_some();
-        if let Some(socket) = next {
-            attempts.spawn(connect_socket(socket));
-        }
-        tokio::select! {
-            done = attempts.join_next() => match done {
-                Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(error))) => last = error,
-                Some(Err(error)) => last = io::Error::other(error),
-                None if !more => return Err(last),
-                None => {}
-            },
-            () = sleep(NEXT_ADDRESS_AFTER), if more => {}
-        }
-    }
-}
-
-async fn connect_socket(socket: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(socket).await?;
-    // Where nobody listens on a port of the ephemeral range, TCP can connect a socket to itself.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(stream)
 }

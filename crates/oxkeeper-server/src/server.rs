@@ -122,7 +122,7 @@ fn run_on(runtime: &Runtime, config: ServerConfig, signals: &Signals) -> Result<
     let _inside = runtime.enter();
     // Known before the data is read: a busy port needs no patience.
     let listeners = match &config.client {
-        Some(address) => listen::bind(address, config.client_backlog, "client port")?,
+        Some(address) => listen::bind(address, config.client_backlog, "client")?,
         None => Vec::new(),
     };
     let clock = Clock::start();

@@ -1,4 +1,5 @@
 use super::*;
+use tokio::time::sleep;
 
 fn at(host: &str, port: u16) -> HostPort {
     HostPort { host: host.to_owned(), port }
@@ -245,4 +246,62 @@ async fn a_connection_goes_to_an_address_with_a_zone() {
     assert_eq!(address.to_string(), format!("[::1%lo]:{port}"));
     let found = connect_any(&[address], Duration::from_secs(2)).await;
     assert_eq!(found.unwrap().peer_addr().unwrap().port(), port);
+}
+
+/// A port on which nobody answers, not even to refuse: its queue of connections is full.
+fn silent(ip: &str) -> (socket2::Socket, Vec<std::net::TcpStream>, u16) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    let brief = Duration::from_millis(100);
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, brief) {
+        waiting.push(stream);
+    }
+    (socket, waiting, address.port())
+}
+
+#[tokio::test]
+async fn a_silent_address_does_not_keep_the_others_from_being_tried_again() {
+    let (_silent, _waiting, deaf) = silent("127.0.0.1");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addresses = [at("127.0.0.1", free), at("127.0.0.1", deaf)];
+    let dial = tokio::spawn(async move { connect_any(&addresses, Duration::from_secs(8)).await });
+    sleep(Duration::from_millis(500)).await;
+    let _listener = tokio::net::TcpListener::bind(("127.0.0.1", free)).await.unwrap();
+    let found = timeout(Duration::from_secs(3), dial).await.expect("soon").unwrap().unwrap();
+    assert_eq!(found.peer_addr().unwrap().port(), free);
+}
+
+#[tokio::test]
+async fn a_silent_address_of_a_name_does_not_keep_its_others_from_being_tried_again() {
+    let (_silent, _waiting, port) = silent("127.0.0.1");
+    let found =
+        [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))];
+    let dial = tokio::spawn(async move { dial::connect_first(&found).await });
+    sleep(Duration::from_millis(600)).await;
+    let _listener = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let stream = timeout(Duration::from_secs(3), dial).await.expect("soon").unwrap().unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), found[1]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_each_address_is_told() {
+    let (_silent, _waiting, deaf) = silent("127.0.0.1");
+    let all = [at("127.0.0.1", 1), at("no-such-host.invalid", 2), at("127.0.0.1", deaf)];
+    let start = std::time::Instant::now();
+    let error = connect_any(&all[..2], Duration::from_secs(5)).await.unwrap_err().to_string();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(error.contains("127.0.0.1:1: Connection refused"), "{error}");
+    assert!(
+        error.contains("no-such-host.invalid:2: the name no-such-host.invalid does"),
+        "{error}"
+    );
+    let error = connect_any(&all, Duration::from_millis(500)).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let error = error.to_string();
+    assert!(error.contains("127.0.0.1:1: Connection refused"), "{error}");
+    assert!(error.contains(&format!("127.0.0.1:{deaf}: no answer in 500ms")), "{error}");
 }
