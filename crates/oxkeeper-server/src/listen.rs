@@ -26,7 +26,7 @@ pub struct BindError {
     /// The address as configured.
     pub address: HostPort,
     /// Which of several addresses that the name stands for.
-    pub at: Option<SocketAddr>,
+    pub at: Option<IpAddr>,
     /// The system's reason.
     pub source: io::Error,
     /// The process that holds the port, if that could be found out.
@@ -128,7 +128,7 @@ pub fn bind(
     let several = sockets.len() > 1;
     let (mut listeners, mut last) = (Vec::new(), None);
     for socket in sockets {
-        let at = Some(socket).filter(|_| several);
+        let at = Some(socket.ip()).filter(|_| several);
         match open(socket, backlog) {
             Ok(listener) => listeners.push(listener),
             Err(error) if is_not_ours(&error) => last = Some((at, error)),
@@ -150,7 +150,7 @@ fn is_not_ours(error: &io::Error) -> bool {
 fn failed(
     purpose: &'static str,
     address: HostPort,
-    at: Option<SocketAddr>,
+    at: Option<IpAddr>,
     source: io::Error,
 ) -> BindError {
     let owner = match source.kind() {

@@ -6,7 +6,7 @@
 //! Source: `docs/spec/quorum-protocol.md` 3.1, 5.1.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -210,8 +210,8 @@ impl Place {
                     self.bound.push(socket);
                     listeners.push(listener);
                 }
-                Err(error) if is_not_ours(&error) => foreign = Some((socket, error)),
-                Err(error) => fault = Some((socket, error)),
+                Err(error) if is_not_ours(&error) => foreign = Some((socket.ip(), error)),
+                Err(error) => fault = Some((socket.ip(), error)),
             }
         }
         let lacking = if self.bound.is_empty() { fault.or(foreign) } else { fault };
@@ -222,7 +222,7 @@ impl Place {
         (listeners, error)
     }
 
-    async fn failed(&self, at: Option<SocketAddr>, source: io::Error) -> BindError {
+    async fn failed(&self, at: Option<IpAddr>, source: io::Error) -> BindError {
         let (purpose, address) = (self.purpose, self.address.clone());
         // Looking for the owner of a port can take a while.
         let find = move || failed(purpose, address, at, source);
