@@ -3,8 +3,10 @@
 //! The text stands in zoo.cfg, notifications, NEWLEADER and `/zookeeper/config`.
 //! Source: `docs/spec/quorum-protocol.md` 3, `docs/spec/operations.md` 1.3.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::ServerId;
 
@@ -16,7 +18,8 @@ pub enum Role {
     Observer,
 }
 
-/// `host:port`; the host is kept as written (name, IPv4 or IPv6) and resolved at each use.
+/// `host:port`; the host is kept as written (name, IPv4, or IPv6 perhaps with a zone) and resolved at
+/// each use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     /// Without brackets.
@@ -33,6 +36,26 @@ impl fmt::Display for HostPort {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+impl HostPort {
+    /// With the host as the text of a configuration has it: equal for one address in numbers, however
+    /// it is written.
+    pub fn canonical(&self) -> HostPort {
+        HostPort { host: canonical(&self.host).into_owned(), port: self.port }
+    }
+}
+
+/// As Java writes an IPv6 address: all eight groups, the zone behind them; an IPv4 address where that
+/// is meant.
+fn canonical(host: &str) -> Cow<'_, str> {
+    let (ip, zone) = host.find('%').map_or((host, ""), |at| host.split_at(at));
+    let Ok(ip) = ip.parse::<Ipv6Addr>() else { return host.into() };
+    if let Some(v4) = ip.to_ipv4_mapped() {
+        return v4.to_string().into();
+    }
+    let groups = ip.segments().map(|group| format!("{group:x}"));
+    format!("{}{zone}", groups.join(":")).into()
 }
 
 /// One pair of peer addresses.
@@ -58,14 +81,26 @@ pub struct ServerSpec {
 }
 
 impl ServerSpec {
-    /// Equal but for the order of addresses?
+    /// Equal but for the order of addresses, and how they are written?
     fn same_as(&self, other: &ServerSpec) -> bool {
-        let sorted = |spec: &ServerSpec| {
-            let mut addresses = spec.addresses.clone();
-            addresses.sort();
-            addresses
+        self.role == other.role
+            && self.canonical_client() == other.canonical_client()
+            && self.canonical_addresses() == other.canonical_addresses()
+    }
+
+    /// In the order and form of the canonical text.
+    fn canonical_addresses(&self) -> Vec<PeerAddress> {
+        let canonical = |address: &PeerAddress| PeerAddress {
+            host: canonical(&address.host).into_owned(),
+            ..address.clone()
         };
-        self.role == other.role && self.client == other.client && sorted(self) == sorted(other)
+        let mut addresses: Vec<_> = self.addresses.iter().map(canonical).collect();
+        addresses.sort();
+        addresses
+    }
+
+    fn canonical_client(&self) -> Option<HostPort> {
+        self.client.as_ref().map(HostPort::canonical)
     }
 
     /// The addresses of the quorum port.
@@ -81,18 +116,16 @@ impl ServerSpec {
 
 impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted: Vec<_> = self.addresses.iter().collect();
-        sorted.sort();
-        for (i, address) in sorted.into_iter().enumerate() {
+        for (i, address) in self.canonical_addresses().into_iter().enumerate() {
             let bar = if i == 0 { "" } else { "|" };
-            let quorum = HostPort { host: address.host.clone(), port: address.quorum_port };
+            let quorum = HostPort { host: address.host, port: address.quorum_port };
             write!(f, "{bar}{quorum}:{}", address.election_port)?;
         }
         f.write_str(match self.role {
             Role::Participant => ":participant",
             Role::Observer => ":observer",
         })?;
-        match &self.client {
+        match self.canonical_client() {
             Some(client) => write!(f, ";{client}"),
             None => Ok(()),
         }
@@ -335,11 +368,28 @@ mod tests {
     #[test]
     fn canonical_text_round_trips() {
         let text = "server.1=h1:2888:3888:participant;0.0.0.0:2181\n\
-                    server.2=[::1]:2888:3888:observer\nversion=100000000";
+                    server.2=[0:0:0:0:0:0:0:1]:2888:3888:observer\nversion=100000000";
         let config = EnsembleConfig::parse(text).unwrap();
         assert_eq!(config.to_string(), text);
         assert_eq!(config.voters().collect::<Vec<_>>(), [1]);
         assert_eq!(config.version, 0x1_0000_0000);
+    }
+
+    #[test]
+    fn addresses_in_numbers_are_written_as_apache_writes_them() {
+        let written = "server.1=[::1%lo]:1:2;[::1%lo]:3\nserver.2=[::FFFF:10.1.2.3]:1:2;[::]:3\n\
+                       server.3=[FE80::a%2]:1:2|[::2]:1:2\nserver.4=a_b:1:2;10.0.0.1:3";
+        let text = "server.1=[0:0:0:0:0:0:0:1%lo]:1:2:participant;[0:0:0:0:0:0:0:1%lo]:3\n\
+                    server.2=10.1.2.3:1:2:participant;[0:0:0:0:0:0:0:0]:3\n\
+                    server.3=[0:0:0:0:0:0:0:2]:1:2|[fe80:0:0:0:0:0:0:a%2]:1:2:participant\n\
+                    server.4=a_b:1:2:participant;10.0.0.1:3\nversion=0";
+        let config = EnsembleConfig::parse(written).unwrap();
+        assert_eq!(config.to_string(), text);
+        let again = EnsembleConfig::parse(text).unwrap();
+        assert_eq!(again.to_string(), text);
+        assert!(again.same_members(&config));
+        // Messages show what stands in the file.
+        assert_eq!(config.servers[&1].client.as_ref().unwrap().to_string(), "[::1%lo]:3");
     }
 
     #[test]

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
 use crate::driver::Event;
@@ -30,8 +30,11 @@ use crate::mailbox::Mailbox;
 const READ_CHUNK: usize = 16 * 1024;
 /// A client that is being closed gets this long to read what is left for it.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// Grid on which idle connections are looked for (`docs/spec/client-protocol.md` 2.3).
-const REAP_GRID: Duration = Duration::from_secs(10);
+/// Idle connections are looked for on a grid as wide as the time without a session, but not more often
+/// than the first of these and not less often than the second (`docs/spec/client-protocol.md` 2.3).
+const GRID: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(24));
+/// Answered words whose clients are given time to close; one more is closed at once.
+const MAX_LINGERING: usize = 1024;
 
 /// A client that cannot get in tries again and again; it is told of this often.
 const REFUSALS_TOLD_EVERY_MS: u64 = 10_000;
@@ -68,6 +71,8 @@ pub struct ClientPort {
     words: Arc<dyn Words>,
     next_id: AtomicU64,
     connections: Mutex<Connections>,
+    /// Answered words whose connections are still open.
+    lingering: Semaphore,
     /// Monotonic ms from which a refusal is told again.
     refusals_told_ms: AtomicU64,
 }
@@ -101,6 +106,7 @@ impl ClientPort {
             words,
             next_id: AtomicU64::new(1),
             connections: Mutex::default(),
+            lingering: Semaphore::new(MAX_LINGERING),
             refusals_told_ms: AtomicU64::new(0),
         })
     }
@@ -202,35 +208,50 @@ impl ClientPort {
         Ok(())
     }
 
+    /// Forgets a connection, and gives its place to others; at most once.
     fn unregister(&self, client: &Arc<Client>) {
-        client.disconnected(&self.shared);
-        self.mailbox.push(Event::input(Input::Disconnected(client.clone())));
         let mut connections = self.connections.lock();
-        connections.clients.remove(&client.id);
+        if connections.clients.remove(&client.id).is_none() {
+            return;
+        }
         if let Some(here) = connections.per_address.get_mut(&client.peer.ip()) {
             *here -= 1;
             if *here == 0 {
                 connections.per_address.remove(&client.peer.ip());
             }
         }
+        drop(connections);
+        client.disconnected(&self.shared);
+        self.mailbox.push(Event::input(Input::Disconnected(client.clone())));
     }
 
     /// Closes connections that never made a session, or were not heard for their session's timeout.
+    ///
+    /// They are looked for on a grid: as in the reference, whose deadlines are rounded up to a multiple
+    /// of the time without a session. So one that says nothing lives once to twice that time.
     pub async fn reap_idle(self: Arc<Self>) {
+        let grid = Duration::from_millis(self.limits.sessionless_ms).clamp(GRID.0, GRID.1);
+        let mut ticks = interval(grid);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            sleep(REAP_GRID).await;
-            let now_ms = self.clock.mono_ms();
-            for client in self.clients() {
-                let limit_ms = match client.session() {
-                    0 => self.limits.sessionless_ms,
-                    _ => client.timeout_ms().max(0) as u64,
-                };
-                if client.heard_ms() + limit_ms < now_ms {
-                    client.close();
-                    client.wake();
-                }
+            ticks.tick().await;
+            for client in self.idle() {
+                client.close();
+                client.wake();
             }
         }
+    }
+
+    fn idle(&self) -> Vec<Arc<Client>> {
+        let now_ms = self.clock.mono_ms();
+        let is_idle = |client: &&Arc<Client>| {
+            let limit_ms = match client.session() {
+                0 => self.limits.sessionless_ms,
+                _ => client.timeout_ms().max(0) as u64,
+            };
+            client.heard_ms().saturating_add(limit_ms) < now_ms
+        };
+        self.connections.lock().clients.values().filter(is_idle).cloned().collect()
     }
 
     /// Closes every connection once its output is written (shutdown; sessions survive).
@@ -464,20 +485,31 @@ impl Task<'_> {
                         self.client.peer,
                         self.port,
                     );
-                    let half = self.socket.writer.lock().half.take();
-                    let mut half = half.expect("nobody else takes it");
-                    let reply = async {
-                        half.write_all(&answer).await?;
-                        half.shutdown().await?;
-                        // Unread input at close would reset the connection and lose the reply.
-                        let mut rest = [0; 512];
-                        while self.read_half.read(&mut rest).await? > 0 {}
-                        io::Result::Ok(())
-                    };
-                    let _ = timeout(CLOSE_GRACE, reply).await;
+                    self.answer_and_close(&answer).await;
                     return Ok(true);
                 }
             }
+        }
+    }
+
+    /// Writes the answer to a word. Then the connection no longer counts; it stays only until the
+    /// client has read, since unread input at close would reset it and lose the answer.
+    async fn answer_and_close(&mut self, answer: &[u8]) {
+        let half = self.socket.writer.lock().half.take();
+        let mut half = half.expect("nobody else takes it");
+        let write = async {
+            half.write_all(answer).await?;
+            half.shutdown().await
+        };
+        let written = timeout(CLOSE_GRACE, write).await;
+        self.port.unregister(self.client);
+        if matches!(written, Ok(Ok(())))
+            && let Ok(_lingering) = self.port.lingering.try_acquire()
+        {
+            let mut rest = [0; 512];
+            let drain =
+                async { while self.read_half.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
+            let _ = timeout(CLOSE_GRACE, drain).await;
         }
     }
 }

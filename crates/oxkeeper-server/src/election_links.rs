@@ -33,7 +33,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::listen::{self, BindError};
+use crate::listen::{BindError, Opening, Patience};
 use crate::logging::election;
 use crate::names;
 
@@ -73,7 +73,7 @@ pub struct ElectionConfig {
     pub connect_timeout: Duration,
     /// How long an inbound connection may take to say who it is (`syncLimit * tickTime`).
     pub handshake_timeout: Duration,
-    /// Attempts to open the port, one second apart; 0 = forever.
+    /// Attempts to open the port at each of its addresses, one second apart; 0 = forever.
     pub bind_retries: u32,
     /// TCP keepalive (`tcpKeepAlive`).
     pub keepalive: bool,
@@ -135,7 +135,8 @@ pub struct ElectionLinks {
 impl ElectionLinks {
     /// Opens the port. `events` is called from runtime threads and must not block.
     ///
-    /// Fails if the port cannot be opened within the configured number of attempts.
+    /// Fails if the port cannot be opened at any of its addresses within the configured number of
+    /// attempts.
     pub async fn start(
         config: ElectionConfig,
         events: impl Fn(ElectionEvent) + Send + Sync + 'static,
@@ -143,12 +144,15 @@ impl ElectionLinks {
         let me = config.me;
         let own = config.ensemble.servers.get(&me).ok_or(ElectionError::NotAMember(me))?;
         let addresses: Vec<HostPort> = own.election_addresses().collect();
-        let listeners = bind_patiently(&config, &addresses).await?;
+        let patience =
+            Patience { attempts: config.bind_retries, pause: |_| BIND_PAUSE, told: true };
+        let mut opening = Opening::start(&addresses, config.listen_on_all, "election", patience);
+        let listeners = opening.first().await?;
         let events: Events = Arc::new(events);
         let (mailbox, commands) = mpsc::unbounded_channel();
         let met = Met::default();
         let actor = Actor::new(config, &addresses, events.clone(), mailbox.clone(), met.clone());
-        tokio::spawn(actor.run(commands, listeners));
+        tokio::spawn(actor.run(commands, opening, listeners));
         Ok(ElectionLinks { me, met, mailbox, events })
     }
 
@@ -191,46 +195,6 @@ impl ElectionLinks {
 impl Drop for ElectionLinks {
     fn drop(&mut self) {
         self.shutdown();
-    }
-}
-
-async fn bind_patiently(
-    config: &ElectionConfig,
-    addresses: &[HostPort],
-) -> Result<Vec<TcpListener>, BindError> {
-    let mut attempt = 1;
-    loop {
-        match bind_all(config.listen_on_all, addresses).await {
-            Ok(listeners) => return Ok(listeners),
-            Err(error) if config.bind_retries != 0 && attempt >= config.bind_retries => {
-                return Err(error);
-            }
-            Err(error) => warn!("{error}. Attempt {attempt}; trying again"),
-        }
-        attempt += 1;
-        sleep(BIND_PAUSE).await;
-    }
-}
-
-async fn bind_all(on_all: bool, addresses: &[HostPort]) -> Result<Vec<TcpListener>, BindError> {
-    let addresses = addresses.to_vec();
-    let bind = move || {
-        let mut listeners = Vec::new();
-        let mut ports = Vec::new();
-        for address in &addresses {
-            if !on_all {
-                listeners.extend(listen::bind(address, 0, "election")?);
-            } else if !ports.contains(&address.port) {
-                ports.push(address.port);
-                listeners.push(listen::bind_wildcard(address.port, 0, "election")?);
-            }
-        }
-        Ok(listeners)
-    };
-    // Resolving a name can block.
-    match tokio::task::spawn_blocking(bind).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
@@ -311,9 +275,10 @@ impl Peer {
     /// Tells that an attempt has failed, now and then: while a member is away there are many.
     fn tell_unreachable(&mut self, id: ServerId, ensemble: &EnsembleConfig, error: &io::Error) {
         let configured = ensemble.servers.get(&id).into_iter();
-        let address = configured.flat_map(|spec| spec.election_addresses()).next();
-        let address = address.map_or("unknown".to_owned(), |address| address.to_string());
-        let text = format!("Cannot open channel to {id} at election address {address}: {error}");
+        let addresses = configured.flat_map(|spec| spec.election_addresses());
+        let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+        let at = if addresses.is_empty() { "unknown".to_owned() } else { addresses.join("|") };
+        let text = format!("Cannot open channel to {id} at election address {at}: {error}");
         if self.told.is_some_and(|told| told.elapsed() < UNREACHABLE_TOLD_EVERY) {
             return debug!("{text}");
         }
@@ -381,11 +346,12 @@ impl Actor {
     async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
+        opening: Opening,
         listeners: Vec<TcpListener>,
     ) {
-        for listener in listeners {
-            self.tasks.spawn(accept(listener, self.mailbox.clone()));
-        }
+        let mailbox = self.mailbox.clone();
+        let accept = move |listener| accept(listener, mailbox.clone());
+        self.tasks.spawn(opening.serve(listeners, accept));
         loop {
             tokio::select! {
                 Some(_ended) = self.tasks.join_next() => {}

@@ -11,16 +11,22 @@ use tokio::net::TcpListener;
 
 use crate::names;
 
+mod opening;
+
+pub use opening::{Opening, Patience};
+
 /// Connections that may wait to be accepted, unless the configuration says otherwise.
 pub const DEFAULT_BACKLOG: i32 = 1024;
 
 /// A port that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub struct BindError {
-    /// What it is for: "election", "quorum", "client".
+    /// What it is for: "election", "quorum", "client", "admin", "metrics".
     pub purpose: &'static str,
     /// The address as configured.
     pub address: HostPort,
+    /// Which of several addresses that the name stands for.
+    pub at: Option<IpAddr>,
     /// The system's reason.
     pub source: io::Error,
     /// The process that holds the port, if that could be found out.
@@ -29,8 +35,12 @@ pub struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { purpose, address, source, owner } = self;
-        write!(f, "cannot open the {purpose} port {address}: ")?;
+        let BindError { purpose, address, at, source, owner } = self;
+        write!(f, "cannot open the {purpose} port {address}")?;
+        if let Some(at) = at {
+            write!(f, " at {at}")?;
+        }
+        f.write_str(": ")?;
         match (source.kind(), owner) {
             (io::ErrorKind::AddrInUse, Some(owner)) => {
                 write!(f, "it is in use by {owner}. Stop that process or choose another port")
@@ -43,9 +53,9 @@ impl fmt::Display for BindError {
             ),
             (io::ErrorKind::AddrNotAvailable, _) => write!(
                 f,
-                "{} is no address of this machine. Correct the host, or set \
-                 quorumListenOnAllIPs=true",
-                address.host
+                "{} is no address of this machine. Correct {}",
+                address.host,
+                setting(purpose)
             ),
             (io::ErrorKind::PermissionDenied, _) => write!(
                 f,
@@ -53,6 +63,16 @@ impl fmt::Display for BindError {
             ),
             _ => write!(f, "{source}"),
         }
+    }
+}
+
+/// Where the host of a port is written.
+fn setting(purpose: &str) -> &'static str {
+    match purpose {
+        "client" => "clientPortAddress",
+        "admin" => "admin.serverAddress",
+        "metrics" => "metricsProvider.httpHost",
+        _ => "the host, or set quorumListenOnAllIPs=true",
     }
 }
 
@@ -77,19 +97,24 @@ pub fn bind_wildcard(
     backlog: i32,
     purpose: &'static str,
 ) -> Result<TcpListener, BindError> {
+    open_wildcard(port, backlog).map_err(|source| {
+        failed(purpose, HostPort { host: "0.0.0.0".to_owned(), port }, None, source)
+    })
+}
+
+fn open_wildcard(port: u16, backlog: i32) -> io::Result<TcpListener> {
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
     let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-    open(v6, backlog)
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => Err(error),
-            // No IPv6 here.
-            _ => open(v4, backlog),
-        })
-        .map_err(|source| failed(purpose, HostPort { host: "0.0.0.0".to_owned(), port }, source))
+    open(v6, backlog).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Err(error),
+        // No IPv6 here.
+        _ => open(v4, backlog),
+    })
 }
 
 /// Listens on every address that `address` stands for. Addresses of other machines (a name may have
-/// several) are skipped as long as one is ours. Resolves names on the caller's thread.
+/// several) are skipped as long as one is ours; one of ours that somebody else has is an error, since
+/// clients would find him there. Resolves names on the caller's thread.
 pub fn bind(
     address: &HostPort,
     backlog: i32,
@@ -98,27 +123,41 @@ pub fn bind(
     if names::is_wildcard(&address.host) {
         return Ok(vec![bind_wildcard(address.port, backlog, purpose)?]);
     }
-    let fail = |source| failed(purpose, address.clone(), source);
+    let fail = |at, source| failed(purpose, address.clone(), at, source);
+    let sockets = names::resolve_blocking(address).map_err(|error| fail(None, error))?;
+    let several = sockets.len() > 1;
     let (mut listeners, mut last) = (Vec::new(), None);
-    for socket in names::resolve_blocking(address).map_err(fail)? {
+    for socket in sockets {
+        let at = Some(socket.ip()).filter(|_| several);
         match open(socket, backlog) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => last = Some(error),
-            Err(error) => return Err(fail(error)),
+            Err(error) if is_not_ours(&error) => last = Some((at, error)),
+            Err(error) => return Err(fail(at, error)),
         }
     }
     match last {
-        Some(error) if listeners.is_empty() => Err(fail(error)),
+        Some((at, error)) if listeners.is_empty() => Err(fail(at, error)),
         _ => Ok(listeners),
     }
 }
 
-fn failed(purpose: &'static str, address: HostPort, source: io::Error) -> BindError {
+/// Is the address none of this machine, or of a family that it does not have?
+fn is_not_ours(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn failed(
+    purpose: &'static str,
+    address: HostPort,
+    at: Option<IpAddr>,
+    source: io::Error,
+) -> BindError {
     let owner = match source.kind() {
         io::ErrorKind::AddrInUse => owner_of(address.port),
         _ => None,
     };
-    BindError { purpose, address, source, owner }
+    BindError { purpose, address, at, source, owner }
 }
 
 fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
@@ -199,6 +238,12 @@ mod tests {
         let address = HostPort { host: "192.0.2.1".to_owned(), port: 21002 };
         let text = bind(&address, 8, "quorum").unwrap_err().to_string();
         assert!(text.contains("no address of this machine"), "{text}");
+        let text = bind(&address, 8, "client").unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "cannot open the client port 192.0.2.1:21002: 192.0.2.1 is no address of this machine. \
+             Correct clientPortAddress"
+        );
     }
 
     #[tokio::test]

@@ -35,6 +35,8 @@ pub struct Inspector {
     mailbox: Arc<Mailbox<Event>>,
     disk: Arc<DiskStats>,
     clock: Clock,
+    /// Told and set by operators; there is nothing here that it would trace.
+    trace_mask: AtomicI64,
 }
 
 /// What only the replica knows.
@@ -66,7 +68,8 @@ impl Inspector {
         disk: Arc<DiskStats>,
         clock: Clock,
     ) -> Inspector {
-        Inspector { config, mailbox, disk, clock }
+        let trace_mask = AtomicI64::new(words::DEFAULT_TRACE_MASK);
+        Inspector { config, mailbox, disk, clock, trace_mask }
     }
 
     /// Asks the replica thread. It is busy at worst; without an answer the server is not serving.
@@ -127,7 +130,8 @@ impl Inspector {
 impl Words for Inspector {
     fn extra(&self, word: [u8; 4]) -> Option<usize> {
         match Word::from_bytes(word)? {
-            Word::Stmk => Some(8),
+            // A refusal waits for nothing.
+            Word::Stmk if self.config.words.allows(Word::Stmk) => Some(8),
             _ => Some(0),
         }
     }
@@ -136,12 +140,13 @@ impl Words for Inspector {
         let Some(word) = Word::from_bytes(word) else { return Vec::new() };
         port.shared.stats.received.fetch_add(1, Ordering::Relaxed);
         let mask = extra.first_chunk::<8>().map(|mask| i64::from_be_bytes(*mask));
-        // `ruok` must be answered even if the replica is stuck.
-        let role =
-            if matches!(word, Word::Ruok | Word::Envi) { Role::default() } else { self.role() };
-        if self.config.words.allows(word) {
+        let allowed = self.config.words.allows(word);
+        if allowed {
             connection_line!("Processing {} command from /{peer}", word.name());
         }
+        // What has nothing to do with the role is answered even if the replica is stuck.
+        let asks = allowed && !matches!(word, Word::Ruok | Word::Envi | Word::Gtmk | Word::Stmk);
+        let role = if asks { self.role() } else { Role::default() };
         let view = View { inspector: self, port, role };
         let text = words::answer(word, mask, &self.config.words, &view).unwrap_or_default();
         // The reference sends, and counts, a text in pieces.
@@ -485,7 +490,15 @@ impl ServerView for View<'_> {
 
     fn directory_sizes(&self) -> (u64, u64) {
         let data = &self.inspector.config.data;
-        (files_size(&data.snapshot_dir()), files_size(&data.txn_log_dir()))
+        (files_size(&data.snapshot_dir(), 0), files_size(&data.txn_log_dir(), 0))
+    }
+
+    fn trace_mask(&self) -> i64 {
+        self.inspector.trace_mask.load(Ordering::Relaxed)
+    }
+
+    fn set_trace_mask(&self, mask: i64) {
+        self.inspector.trace_mask.store(mask, Ordering::Relaxed);
     }
 
     fn reset_server_statistics(&self) {
@@ -533,10 +546,25 @@ fn op_name(op: i32) -> &'static str {
     }
 }
 
-fn files_size(directory: &Path) -> u64 {
+/// Deepest directory below a data directory that is counted.
+const MAX_DEPTH: u32 = 8;
+
+/// Bytes of all files in a directory and below, except files that are only prepared: the reference has
+/// no log before there is a transaction for it.
+fn files_size(directory: &Path, depth: u32) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-    sizes.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()).sum()
+    let size = |entry: std::fs::DirEntry| {
+        let Ok(metadata) = entry.path().metadata() else { return 0 };
+        match metadata.is_dir() {
+            true if depth < MAX_DEPTH => files_size(&entry.path(), depth + 1),
+            true => 0,
+            false => metadata.len(),
+        }
+    };
+    let prepared = |entry: &std::fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with(oxkeeper_storage::names::TEMPORARY)
+    };
+    entries.flatten().filter(|entry| !prepared(entry)).map(size).sum()
 }
 
 /// Open and allowed descriptors.

@@ -20,6 +20,9 @@ pub use view::{
 pub const VERSION: &str =
     concat!("3.9.5-oxkeeper-", env!("CARGO_PKG_VERSION"), ", built on ", "2026-11-24 00:00 UTC");
 
+/// What `gtmk` tells until `stmk` says otherwise.
+pub const DEFAULT_TRACE_MASK: i64 = 306;
+
 /// Answer to nearly every word while the server cannot serve.
 pub const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
 
@@ -82,7 +85,7 @@ words! {
     Wchp = b"wchp",
     /// Watches, summed up.
     Wchs = b"wchs",
-    /// The interrupt of a telnet client: the connection is closed without a reply.
+    /// The interrupt of a telnet client: if it is allowed, the connection is closed without a reply.
     TelnetClose = b"\xff\xf4\xff\xfd",
 }
 
@@ -104,9 +107,7 @@ impl Whitelist {
 
     /// May this word be answered?
     pub fn allows(&self, word: Word) -> bool {
-        self.all
-            || matches!(word, Word::Srvr | Word::TelnetClose)
-            || self.names.contains(word.name())
+        self.all || word == Word::Srvr || self.names.contains(word.name())
     }
 }
 
@@ -119,14 +120,12 @@ pub fn answer(
     whitelist: &Whitelist,
     view: &dyn ServerView,
 ) -> Option<String> {
-    if word == Word::TelnetClose {
-        return None;
-    }
     if !whitelist.allows(word) {
         let name = word.name();
         return Some(format!("{name} is not executed because it is not in the whitelist.\n"));
     }
     match word {
+        Word::TelnetClose => return None,
         Word::Ruok => return Some("imok".to_owned()),
         Word::Envi => return Some(format::environment(&view.environment())),
         Word::Gtmk => return Some(view.trace_mask().to_string()),

@@ -71,6 +71,12 @@ mod tests {
     }
 
     #[test]
+    fn a_connect_string_may_name_hosts_with_underscores() {
+        let (servers, _) = split("my_stack_zoo_1,_zoo:1,zoo_:2/app").unwrap();
+        assert_eq!(servers, ["my_stack_zoo_1:2181", "_zoo:1", "zoo_:2"]);
+    }
+
+    #[test]
     fn a_bad_connect_string_is_named() {
         assert_eq!(
             split("a:b").unwrap_err().to_string(),

@@ -165,6 +165,27 @@ fn a_busy_election_port_ends_with_14() {
 }
 
 #[test]
+fn one_address_of_several_is_enough_to_start_and_the_other_is_told_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = ensemble(&dir.path().join("data"), port, 1).replace(
+        "\nserver.2",
+        &format!("|not-yet.invalid:1:{port}\nmultiAddress.enabled=true\nserver.2"),
+    );
+    let mut server = Server::start_in(dir, &config, &[], &[]);
+    std::thread::sleep(Duration::from_millis(3500));
+    server.signal(Signal::TERM);
+    let code = server.end().0;
+    let output = server.output();
+    assert_eq!(code, 143, "{output}");
+    let told = format!(
+        "cannot open the election port not-yet.invalid:{port}: the name not-yet.invalid does not \
+         resolve"
+    );
+    assert_eq!(output.matches(&told).count(), 1, "{output}");
+}
+
+#[test]
 fn term_ends_the_wait_for_a_busy_election_port() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = tempfile::tempdir().unwrap();

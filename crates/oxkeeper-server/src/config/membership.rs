@@ -132,7 +132,7 @@ impl Membership {
         let mut owners: BTreeMap<(String, u16), ServerId> = BTreeMap::new();
         for (&id, spec) in &self.ensemble.servers {
             for address in spec.quorum_addresses().chain(spec.election_addresses()) {
-                let key = (address.host.to_lowercase(), address.port);
+                let key = (address.canonical().host.to_lowercase(), address.port);
                 match owners.insert(key, id) {
                     Some(other) if other != id => {
                         return Err(LoadError::Setting {
@@ -238,7 +238,7 @@ impl Membership {
         };
         let same = match crate::names::is_wildcard(&fixed.host) {
             true => fixed.port == dynamic.port,
-            false => fixed == dynamic,
+            false => fixed.canonical() == dynamic.canonical(),
         };
         if same {
             return Ok(Some(dynamic.clone()));

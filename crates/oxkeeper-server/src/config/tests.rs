@@ -292,6 +292,21 @@ fn the_client_address_of_the_own_line_counts_and_must_not_disagree() {
 }
 
 #[test]
+fn the_same_ipv6_address_may_be_written_in_two_ways() {
+    let text = |own: &str, fixed: &str| {
+        let line = format!("zk1:2888:3888;[{own}]:2181");
+        format!("clientPortAddress=[{fixed}]\n{}", THREE.replace("zk1:2888:3888", &line))
+    };
+    let long = "fe80:0:0:0:0:0:0:1%eth0";
+    let (config, _) = Lab::new(&text(long, "fe80::1%eth0"), Some("1")).load(&[]).unwrap();
+    assert_eq!(config.client.unwrap().to_string(), format!("[{long}]:2181"));
+    let parts = ["is [fe80::1%eth1]:2181 is different", long];
+    assert_fails(&text(long, "fe80::1%eth1"), Some("1"), 2, &parts);
+    let twice = THREE.replace("zk1:2888", "[::1]:2888").replace("zk2:2888", "[0::1]:2888");
+    assert_fails(&twice, Some("1"), 2, &["server.2 has the address", "which server.1"]);
+}
+
+#[test]
 fn a_dynamic_file_holds_the_members_and_its_name_the_version() {
     let rest = "initLimit=5\nsyncLimit=2\nclientPort=2181\n";
     let members = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n";

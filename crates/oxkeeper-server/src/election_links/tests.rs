@@ -252,3 +252,53 @@ async fn after_shutdown_the_port_is_free_and_links_are_closed() {
     two.send(1, vote(2));
     assert_eq!(link_event(&mut inbox2).await, (1, true));
 }
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Keeps a port from being opened, and refuses connections to it.
+fn taken(ip: &str) -> (socket2::Socket, u16) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+#[tokio::test]
+async fn of_several_addresses_those_that_are_no_good_keep_nobody_away() {
+    let (one, two) = (free_port(), free_port());
+    let (taken, busy) = taken("127.0.0.2");
+    let members = EnsembleConfig::parse(&format!(
+        "server.1=127.0.0.2:1:{busy}|127.0.0.1:1:{one}|no-such-host.invalid:1:{one}\n\
+         server.2=no-such-host.invalid:1:{two}|127.0.0.1:1:{two}|[::1%nosuch]:1:{two}"
+    ))
+    .unwrap();
+    let (one, mut inbox1) = start(config(1, members.clone())).await;
+    let (two, mut inbox2) = start(config(2, members)).await;
+    one.send(2, vote(7));
+    assert_eq!(notified(&mut inbox2).await, (1, 7));
+    two.send(1, vote(8));
+    assert_eq!(notified(&mut inbox1).await, (2, 8));
+    // The one that was taken is opened when it is free.
+    drop(taken);
+    let limit = Instant::now() + Duration::from_secs(8);
+    while TcpStream::connect(("127.0.0.2", busy)).await.is_err() {
+        assert!(Instant::now() < limit, "the address stays closed");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_none_of_whose_addresses_can_be_opened_does_not_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap().port();
+    let line = format!("server.1=127.0.0.1:1:{busy}|no-such-host.invalid:1:2");
+    let config = config(1, EnsembleConfig::parse(&line).unwrap());
+    let Err(error) = ElectionLinks::start(config, |_| {}).await else { panic!("started") };
+    assert_eq!(error.exit_code(), 14);
+    let text = error.to_string();
+    assert!(text.contains(&format!("cannot open the election port 127.0.0.1:{busy}")), "{text}");
+}

@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::packets::PacketReader;
 use super::{LinkId, LinkLimits, SnapshotSource};
-use crate::listen::{self, BindError};
+use crate::listen::{BindError, Opening, Patience};
 use crate::logging::election;
 use crate::outbox::Outbox;
 
@@ -29,7 +29,7 @@ use crate::outbox::Outbox;
 const MAX_UNKNOWN: usize = 64;
 /// Learners that may be connected at once.
 const MAX_LINKS: usize = 1024;
-/// Attempts to open the port. The first pauses between them are short, since the listener of the term
+/// Attempts to open the port at each of its addresses. The first pauses between them are short, since the listener of the term
 /// before may still be closing; they grow up to [`BIND_PAUSE`].
 const BIND_ATTEMPTS: u32 = 14;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ pub struct ListenerConfig {
 /// What happened on the quorum port.
 #[derive(Debug)]
 pub enum LearnerEvent {
-    /// The port is open.
+    /// The port is open, at one of its addresses at least.
     Listening,
     /// The port cannot be opened; the listener is of no use.
     ListenFailed(BindError),
@@ -185,46 +185,21 @@ impl Drop for LearnerListener {
 }
 
 async fn listen(shared: Arc<Shared>) {
-    let mut attempt = 1;
-    let listeners = loop {
-        match bind(&shared.config).await {
-            Ok(listeners) => break listeners,
-            Err(error) if attempt >= BIND_ATTEMPTS => {
-                warn!("{error}");
-                return (shared.events)(LearnerEvent::ListenFailed(error));
-            }
-            Err(_) => attempt += 1,
-        }
-        sleep(Duration::from_millis(5 << attempt.min(8)).min(BIND_PAUSE)).await;
+    let config = &shared.config;
+    let patience = Patience {
+        attempts: BIND_ATTEMPTS,
+        pause: |attempt| Duration::from_millis(10 << attempt.min(8)).min(BIND_PAUSE),
+        told: false,
+    };
+    let mut opening = Opening::start(&config.addresses, config.listen_on_all, "quorum", patience);
+    let listeners = match opening.first().await {
+        Ok(listeners) => listeners,
+        Err(error) => return (shared.events)(LearnerEvent::ListenFailed(error)),
     };
     (shared.events)(LearnerEvent::Listening);
-    // Aborting this task drops the set, which closes the listeners.
-    let mut loops = JoinSet::new();
-    for listener in listeners {
-        loops.spawn(accept(listener, shared.clone()));
-    }
-    while loops.join_next().await.is_some() {}
-}
-
-async fn bind(config: &ListenerConfig) -> Result<Vec<TcpListener>, BindError> {
-    let (addresses, on_all) = (config.addresses.clone(), config.listen_on_all);
-    let bind = move || {
-        let (mut listeners, mut ports) = (Vec::new(), Vec::new());
-        for address in &addresses {
-            if !on_all {
-                listeners.extend(listen::bind(address, 0, "quorum")?);
-            } else if !ports.contains(&address.port) {
-                ports.push(address.port);
-                listeners.push(listen::bind_wildcard(address.port, 0, "quorum")?);
-            }
-        }
-        Ok(listeners)
-    };
-    // Resolving a name can block.
-    match tokio::task::spawn_blocking(bind).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    let accepting = shared.clone();
+    // Aborting this task closes the listeners.
+    opening.serve(listeners, move |listener| accept(listener, accepting.clone())).await;
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

@@ -77,8 +77,15 @@ fn link_to(
     address: HostPort,
     met_at: Option<IpAddr>,
 ) -> (LeaderLink, UnboundedReceiver<LeaderEvent<Counts>>) {
+    link_to_any(vec![address], met_at)
+}
+
+fn link_to_any(
+    addresses: Vec<HostPort>,
+    met_at: Option<IpAddr>,
+) -> (LeaderLink, UnboundedReceiver<LeaderEvent<Counts>>) {
     let config = LeaderLinkConfig {
-        addresses: vec![address],
+        addresses,
         met_at,
         connect_timeout: Duration::from_secs(5),
         limits: LIMITS,
@@ -364,6 +371,37 @@ async fn sending_works_from_threads_outside_the_runtime() {
     });
     assert_eq!(zxids(&mut learner, 20_000).await, (0..20_000).collect::<Vec<_>>());
     thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn of_several_addresses_those_that_are_no_good_keep_no_learner_away() {
+    let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let busy = taken.local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let named = |host: &str, port| HostPort { host: host.to_owned(), port };
+    let addresses = vec![
+        named("127.0.0.2", busy.port()),
+        named("no-such-host.invalid", free.port()),
+        named("127.0.0.1", free.port()),
+    ];
+    let config = ListenerConfig { addresses: addresses.clone(), ..listener_config(0) };
+    let started = Instant::now();
+    let (_listener, mut leader) = listen(config).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let (_link, mut learner) = link_to_any(addresses[1..].to_vec(), None);
+    assert!(matches!(next(&mut learner).await, LeaderEvent::Connected { .. }));
+    // The one that was taken is opened when it is free.
+    drop(taken);
+    let limit = Instant::now() + Duration::from_secs(8);
+    let mut stream = loop {
+        match TcpStream::connect(busy).await {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < limit, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    stream.write_all(&introduction()).await.unwrap();
+    connected(&mut leader).await;
 }
 
 /// Its name may be unknown to the DNS for some seconds after it was first asked for.

@@ -301,7 +301,10 @@ fn small_words_end_as_the_reference_ends_them() {
     assert_eq!(answer(Word::Stmk, None, &all, &sample), None);
     assert_eq!(answer(Word::Stmk, Some(5), &all, &sample).as_deref(), Some("5"));
     assert_eq!(ask(b"gtmk", &sample), "5");
-    assert_eq!(answer(Word::TelnetClose, None, &Whitelist::default(), &sample), None);
+    assert_eq!(answer(Word::TelnetClose, None, &all, &sample), None);
+    // As the reference does.
+    let refused = answer(Word::TelnetClose, None, &Whitelist::default(), &sample).unwrap();
+    assert!(refused.starts_with("telnet close is not executed"), "{refused}");
 }
 
 #[test]

@@ -40,11 +40,9 @@ pub trait ServerView {
         Environment::gather()
     }
     /// For `gtmk`.
-    fn trace_mask(&self) -> i64 {
-        306
-    }
+    fn trace_mask(&self) -> i64;
     /// For `stmk`.
-    fn set_trace_mask(&self, _mask: i64) {}
+    fn set_trace_mask(&self, mask: i64);
     /// For `srst`.
     fn reset_server_statistics(&self);
     /// For `crst`.
