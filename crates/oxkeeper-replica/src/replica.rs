@@ -17,10 +17,11 @@ use oxkeeper_proto::{ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
-use oxkeeper_zab::{History, LinkId, Phase, Proposal, Zab};
+use oxkeeper_zab::{History, LinkId, Proposal, Zab};
 
 use crate::Map;
 use crate::client::Client;
+use crate::client::statistics::Lengths;
 use crate::session::SessionTracker;
 use crate::shared::Shared;
 use crate::solo::Solo;
@@ -135,6 +136,19 @@ struct PendingSync {
     after: Zxid,
 }
 
+/// The learners of a leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LearnerCounts {
+    /// All of them.
+    pub learners: usize,
+    /// Synchronized followers.
+    pub followers: usize,
+    /// Synchronized observers.
+    pub observers: usize,
+    /// Synchronized followers without a vote.
+    pub strangers: usize,
+}
+
 /// One server.
 #[derive(Debug)]
 pub struct Replica {
@@ -167,7 +181,8 @@ pub struct Replica {
     reaping: VecDeque<String>,
     /// Since when touches were last reported to the leader, in ms.
     touched_ms: u64,
-    proposal_sizes: (i64, i64, i64),
+    /// Of the proposals made here.
+    proposal_sizes: Lengths,
     /// Are clients served by the current role?
     serving: bool,
     /// Monotonic ms at which service ended, or the server began without.
@@ -235,7 +250,7 @@ impl Replica {
             next_reap_ms: u64::MAX,
             reaping: VecDeque::new(),
             touched_ms: now.mono_ms,
-            proposal_sizes: (-1, -1, -1),
+            proposal_sizes: Lengths::default(),
             serving: false,
             unavailable_since_ms: now.mono_ms,
             looking_since_ms: None,
@@ -363,7 +378,7 @@ impl Replica {
     }
 
     /// Where the role stands.
-    pub fn phase(&self) -> Option<Phase> {
+    pub fn phase(&self) -> Option<oxkeeper_zab::Phase> {
         self.zab().map(Zab::phase)
     }
 
@@ -372,8 +387,8 @@ impl Replica {
         &self.tracker
     }
 
-    /// Bytes of the last, smallest and largest proposal; -1 before the first.
-    pub fn proposal_sizes(&self) -> (i64, i64, i64) {
+    /// Lengths of the proposals that were made here.
+    pub fn proposal_sizes(&self) -> Lengths {
         self.proposal_sizes
     }
 
@@ -387,22 +402,20 @@ impl Replica {
         self.syncs.len()
     }
 
-    /// Leader: learners, then synchronized followers, observers, and followers without a vote.
-    pub fn learner_counts(&self) -> (usize, usize, usize, usize) {
-        let Some(zab) = self.zab() else { return (0, 0, 0, 0) };
-        let learners = zab.learners();
-        let synced = |wanted: fn(bool, bool) -> bool| {
-            let counts = |learner: &&(LinkId, ServerId, bool, bool)| {
-                learner.3 && wanted(learner.2, zab.is_voter(learner.1))
-            };
-            learners.iter().filter(counts).count()
-        };
-        (
-            learners.len(),
-            synced(|observer, voter| !observer && voter),
-            synced(|observer, _| observer),
-            synced(|observer, voter| !observer && !voter),
-        )
+    /// Leader: who is connected to it.
+    pub fn learner_counts(&self) -> LearnerCounts {
+        let mut counts = LearnerCounts::default();
+        let Some(zab) = self.zab() else { return counts };
+        for (_, server, observer, synced) in zab.learners() {
+            counts.learners += 1;
+            match (synced, observer) {
+                (false, _) => {}
+                (true, true) => counts.observers += 1,
+                (true, false) if zab.is_voter(server) => counts.followers += 1,
+                (true, false) => counts.strangers += 1,
+            }
+        }
+        counts
     }
 
     /// Proposals not yet committed.

@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_replica::client::statistics::Lengths;
+use oxkeeper_replica::replica::LearnerCounts;
 use oxkeeper_replica::{Client, Replica};
 use oxkeeper_zab::{Phase, SyncKind};
 
@@ -45,10 +47,10 @@ struct Role {
     serving: bool,
     mode: Option<&'static str>,
     peer_state: Option<String>,
-    proposal_sizes: (i64, i64, i64),
+    proposal_sizes: Lengths,
     /// Monotonic deadlines and sessions.
     buckets: Vec<(u64, Vec<SessionId>)>,
-    learners: (usize, usize, usize, usize),
+    learners: LearnerCounts,
     pending_syncs: usize,
     diffs: u64,
     snaps: u64,
@@ -221,12 +223,11 @@ impl View<'_> {
 
     fn connection(&self, client: &Arc<Client>, wall_offset_ms: i64) -> Connection {
         let stats = client.stats();
-        let (min, sum, max, count) = stats.latency_ms;
         let session = client.session();
         Connection {
             remote: client.peer,
             interest: u8::from(session != 0),
-            queued: stats.queued as u64,
+            queued: client.queued() as u64,
             received: stats.received,
             sent: stats.sent,
             session: (session != 0).then(|| ConnectionSession {
@@ -237,7 +238,7 @@ impl View<'_> {
                 last_cxid: stats.last_cxid.into(),
                 last_zxid: Zxid(stats.last_zxid),
                 last_response_ms: stats.last_response_ms,
-                latency_ms: (stats.last_latency_ms, min, sum / count.max(1), max),
+                latency: stats.latency,
             }),
         }
     }
@@ -389,8 +390,8 @@ impl ServerView for View<'_> {
         }
         // A role shows itself from its start to its end.
         let sizes = summary.proposal_sizes.filter(|_| self.role.serving);
-        if let Some((last, min, max)) = sizes {
-            let (learners, followers, observers, strangers) = self.role.learners;
+        if let Some(Lengths { last, min, max }) = sizes {
+            let LearnerCounts { learners, followers, observers, strangers } = self.role.learners;
             metrics.push(integer("learners", learners as i64));
             metrics.push(integer("synced_followers", followers as i64));
             metrics.push(integer("synced_observers", observers as i64));
