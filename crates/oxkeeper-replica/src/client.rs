@@ -292,6 +292,9 @@ impl Client {
         now_ms: u64,
     ) {
         let mut inner = self.inner.lock();
+        if inner.is_closing() {
+            return;
+        }
         let Some(&Waiting { since_ms, request: Pending::Write { xid: waiting, op, large } }) =
             inner.pending.front()
         else {
@@ -318,6 +321,9 @@ impl Client {
     /// The oldest sync is done: answers it and the reads behind it.
     pub(crate) fn complete_sync(&self, shared: &Shared, state: &State, now_ms: u64) {
         let mut inner = self.inner.lock();
+        if inner.is_closing() {
+            return;
+        }
         if !matches!(inner.pending.front(), Some(Waiting { request: Pending::Sync { .. }, .. })) {
             return;
         }
@@ -379,9 +385,12 @@ impl Inner {
         self.phase == ConnectionPhase::Closing
     }
 
-    /// Answers everything at the front of the queue that is not in flight.
+    /// Answers everything at the front of the queue that is not in flight. Nothing follows the reply that
+    /// ends a connection.
     fn drain(&mut self, client: &Client, shared: &Shared, state: &State, now_ms: u64) {
-        while let Some(Waiting { since_ms, request }) = self.pending.pop_decided() {
+        while !self.is_closing()
+            && let Some(Waiting { since_ms, request }) = self.pending.pop_decided()
+        {
             if matches!(request, Pending::Read { .. }) {
                 shared.meters.readlatency.record(now_ms.saturating_sub(since_ms));
             }
