@@ -17,7 +17,7 @@ use oxkeeper_proto::{ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
-use oxkeeper_zab::{History, LinkId, Proposal, Zab};
+use oxkeeper_zab::{History, Proposal, Zab};
 
 use crate::Map;
 use crate::client::Client;
@@ -430,11 +430,5 @@ impl Replica {
         if client.needs_wake() {
             woken.push(client.clone());
         }
-    }
-
-    /// Records a link's end for the sessions it owned: nothing to do, the next server they turn to
-    /// asks for revalidation.
-    fn owner_of(link: LinkId) -> crate::session::Owner {
-        crate::session::Owner::Learner(link)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_proto::{OpCode, SessionId, Zxid};
 use oxkeeper_replica::client::statistics::Lengths;
 use oxkeeper_replica::replica::LearnerCounts;
 use oxkeeper_replica::{Client, Replica};
@@ -494,32 +494,34 @@ impl ServerView for View<'_> {
 
 /// Name of an operation in `cons`.
 fn op_name(op: i32) -> &'static str {
-    match op {
-        -10 => "SESS",
-        -11 => "CLOS",
-        1 | 15 | 19 | 21 => "CREA",
-        2 | 20 => "DELE",
-        3 => "EXIS",
-        4 => "GETD",
-        5 => "SETD",
-        6 => "GETA",
-        7 => "SETA",
-        8 | 12 => "GETC",
-        9 => "SYNC",
-        11 => "PING",
-        13 => "CHEC",
-        14 => "MULT",
-        16 => "RECO",
-        17 => "CHKW",
-        18 => "REMW",
-        22 => "MLTR",
-        101 => "SETW",
-        103 => "GETE",
-        104 => "GETACN",
-        105 => "STW2",
-        106 => "ADDW",
-        107 => "HOMI",
-        _ => "NA",
+    match OpCode::from_code(op) {
+        Some(OpCode::CreateSession) => "SESS",
+        Some(OpCode::CloseSession) => "CLOS",
+        Some(OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => {
+            "CREA"
+        }
+        Some(OpCode::Delete | OpCode::DeleteContainer) => "DELE",
+        Some(OpCode::Exists) => "EXIS",
+        Some(OpCode::GetData) => "GETD",
+        Some(OpCode::SetData) => "SETD",
+        Some(OpCode::GetAcl) => "GETA",
+        Some(OpCode::SetAcl) => "SETA",
+        Some(OpCode::GetChildren | OpCode::GetChildren2) => "GETC",
+        Some(OpCode::Sync) => "SYNC",
+        Some(OpCode::Ping) => "PING",
+        Some(OpCode::Check) => "CHEC",
+        Some(OpCode::Multi) => "MULT",
+        Some(OpCode::Reconfig) => "RECO",
+        Some(OpCode::CheckWatches) => "CHKW",
+        Some(OpCode::RemoveWatches) => "REMW",
+        Some(OpCode::MultiRead) => "MLTR",
+        Some(OpCode::SetWatches) => "SETW",
+        Some(OpCode::GetEphemerals) => "GETE",
+        Some(OpCode::GetAllChildrenNumber) => "GETACN",
+        Some(OpCode::SetWatches2) => "STW2",
+        Some(OpCode::AddWatch) => "ADDW",
+        Some(OpCode::WhoAmI) => "HOMI",
+        Some(OpCode::Auth | OpCode::Sasl | OpCode::Error) | None => "NA",
     }
 }
 

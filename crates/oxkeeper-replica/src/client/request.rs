@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use oxkeeper_proto::client::{AuthRequest, ConnectRequest, ReplyHeader, RequestHeader, XID_PING};
+use oxkeeper_proto::client::{AuthRequest, ConnectRequest, ReplyHeader, RequestHeader};
 use oxkeeper_proto::jute::put_java_string;
 use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader};
 use oxkeeper_state::State;
 use oxkeeper_state::auth::{AuthFailed, authenticate};
+use oxkeeper_state::serve::is_read;
 
 use super::queue::Pending;
 use super::{Client, ConnectionPhase, Inner, Progress};
@@ -183,24 +184,7 @@ impl Batch<'_> {
                 let reply = ReplyHeader { xid: header.xid, zxid: 0, err: 0 };
                 inner.out.put_reply(reply, |out| None::<&[u8]>.encode(out));
             }
-            OpCode::Ping
-            | OpCode::Exists
-            | OpCode::GetData
-            | OpCode::GetAcl
-            | OpCode::GetChildren
-            | OpCode::GetChildren2
-            | OpCode::MultiRead
-            | OpCode::SetWatches
-            | OpCode::SetWatches2
-            | OpCode::AddWatch
-            | OpCode::CheckWatches
-            | OpCode::RemoveWatches
-            | OpCode::GetEphemerals
-            | OpCode::GetAllChildrenNumber
-            | OpCode::WhoAmI => {
-                let xid = if op == OpCode::Ping { XID_PING } else { header.xid };
-                self.read(inner, RequestHeader { xid, ..header }, body);
-            }
+            op if is_read(op) => self.read(inner, header, body),
             OpCode::Sync => self.sync(inner, header, body),
             OpCode::Create
             | OpCode::Create2
@@ -213,9 +197,7 @@ impl Batch<'_> {
             | OpCode::Reconfig
             | OpCode::CloseSession => return self.write(inner, header, body),
             // Internal operations, and a check outside a multi.
-            OpCode::Check | OpCode::DeleteContainer | OpCode::CreateSession | OpCode::Error => {
-                self.unknown(inner, header);
-            }
+            _ => self.unknown(inner, header),
         }
         Ok(())
     }
