@@ -253,7 +253,7 @@ impl Connection {
 fn run(course: Course) {
     let mut model = loom::model::Builder::new();
     // Threads are interrupted so often at most; every lost wake-up known here needs one or two.
-    model.preemption_bound = Some(2);
+    model.preemption_bound = Some(3);
     model.check(move || {
         let connection = Connection::new(course);
         let (task, replica) = (connection.clone(), connection.clone());
