@@ -14,7 +14,9 @@ use oxkeeper_proto::jute::{put_int, put_string};
 use oxkeeper_proto::{Encode, OpCode};
 use oxkeeper_replica::limits::LimitSettings;
 use oxkeeper_replica::replica::Config;
-use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
+use oxkeeper_replica::{
+    Client, Connection, Input, Now, Output, Replica, Settings, Shared, Written,
+};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::PrepareSettings;
 
@@ -110,8 +112,18 @@ impl Server {
     }
 }
 
+/// The target runs the tasks of its connections itself.
+struct NoTask;
+
+impl Connection for NoTask {
+    fn wake(&self) {}
+    fn write(&self, _: &Client) -> Written {
+        Written::NotAll
+    }
+}
+
 fn connect(id: u64) -> Arc<Client> {
-    Arc::new(Client::new(id, "127.0.0.1:1".parse().unwrap(), 1000, Box::new(|| {})))
+    Arc::new(Client::new(id, "127.0.0.1:1".parse().unwrap(), 1000, Arc::new(NoTask)))
 }
 
 fn handshake() -> Vec<u8> {

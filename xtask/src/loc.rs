@@ -71,12 +71,16 @@ fn test_counts() -> Vec<(&'static str, usize)> {
             })
             .sum()
     };
+    let scenarios = ["crates/oxkeeper-zab", "crates/oxkeeper-replica"]
+        .map(|path| files(&root().join(path).join("tests/scenarios"), "txt").len())
+        .iter()
+        .sum();
     vec![
         ("unit tests", counts[0]),
         ("tests in files with properties", counts[1]),
         ("golden and other integration tests", counts[2]),
         ("scenario tests", counts[3]),
-        ("scenarios", files(&root().join("crates/oxkeeper-zab"), "txt").len()),
+        ("scenarios", scenarios),
         ("black-box tests", python("blackbox")),
         ("trap tests", python("traps")),
         ("fuzz targets", files(&root().join("fuzz/fuzz_targets"), "rs").len()),

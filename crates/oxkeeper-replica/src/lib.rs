@@ -31,6 +31,7 @@ pub mod shared;
 pub mod solo;
 pub mod summary;
 
+pub use client::wake::Written;
 pub use client::{Client, Connection, Progress};
 pub use meters::Meters;
 pub use replica::{Input, Now, Output, Replica};

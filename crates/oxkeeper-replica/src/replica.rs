@@ -17,12 +17,11 @@ use oxkeeper_proto::{ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
-use oxkeeper_zab::{
-    DiskRequest, ElectionRequest, History, LinkId, LogRead, Phase, PortRequest, Proposal, Zab,
-};
+use oxkeeper_zab::{DiskRequest, ElectionRequest, History, LogRead, PortRequest, Proposal, Zab};
 
 use crate::Map;
 use crate::client::Client;
+use crate::client::statistics::Lengths;
 use crate::session::SessionTracker;
 use crate::shared::Shared;
 use crate::solo::Solo;
@@ -143,6 +142,19 @@ struct PendingSync {
     after: Zxid,
 }
 
+/// The learners of a leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LearnerCounts {
+    /// All of them.
+    pub learners: usize,
+    /// Synchronized followers.
+    pub followers: usize,
+    /// Synchronized observers.
+    pub observers: usize,
+    /// Synchronized followers without a vote.
+    pub strangers: usize,
+}
+
 /// One server.
 #[derive(Debug)]
 pub struct Replica {
@@ -175,7 +187,8 @@ pub struct Replica {
     reaping: VecDeque<String>,
     /// Since when touches were last reported to the leader, in ms.
     touched_ms: u64,
-    proposal_sizes: (i64, i64, i64),
+    /// Of the proposals made here.
+    proposal_sizes: Lengths,
     /// Are clients served by the current role?
     serving: bool,
     /// Monotonic ms at which service ended, or the server began without.
@@ -243,7 +256,7 @@ impl Replica {
             next_reap_ms: u64::MAX,
             reaping: VecDeque::new(),
             touched_ms: now.mono_ms,
-            proposal_sizes: (-1, -1, -1),
+            proposal_sizes: Lengths::default(),
             serving: false,
             unavailable_since_ms: now.mono_ms,
             looking_since_ms: None,
@@ -371,7 +384,7 @@ impl Replica {
     }
 
     /// Where the role stands.
-    pub fn phase(&self) -> Option<Phase> {
+    pub fn phase(&self) -> Option<oxkeeper_zab::Phase> {
         self.zab().map(Zab::phase)
     }
 
@@ -380,8 +393,8 @@ impl Replica {
         &self.tracker
     }
 
-    /// Bytes of the last, smallest and largest proposal; -1 before the first.
-    pub fn proposal_sizes(&self) -> (i64, i64, i64) {
+    /// Lengths of the proposals that were made here.
+    pub fn proposal_sizes(&self) -> Lengths {
         self.proposal_sizes
     }
 
@@ -395,22 +408,20 @@ impl Replica {
         self.syncs.len()
     }
 
-    /// Leader: learners, then synchronized followers, observers, and followers without a vote.
-    pub fn learner_counts(&self) -> (usize, usize, usize, usize) {
-        let Some(zab) = self.zab() else { return (0, 0, 0, 0) };
-        let learners = zab.learners();
-        let synced = |wanted: fn(bool, bool) -> bool| {
-            let counts = |learner: &&(LinkId, ServerId, bool, bool)| {
-                learner.3 && wanted(learner.2, zab.is_voter(learner.1))
-            };
-            learners.iter().filter(counts).count()
-        };
-        (
-            learners.len(),
-            synced(|observer, voter| !observer && voter),
-            synced(|observer, _| observer),
-            synced(|observer, voter| !observer && !voter),
-        )
+    /// Leader: who is connected to it.
+    pub fn learner_counts(&self) -> LearnerCounts {
+        let mut counts = LearnerCounts::default();
+        let Some(zab) = self.zab() else { return counts };
+        for (_, server, observer, synced) in zab.learners() {
+            counts.learners += 1;
+            match (synced, observer) {
+                (false, _) => {}
+                (true, true) => counts.observers += 1,
+                (true, false) if zab.is_voter(server) => counts.followers += 1,
+                (true, false) => counts.strangers += 1,
+            }
+        }
+        counts
     }
 
     /// Proposals not yet committed.
@@ -425,11 +436,5 @@ impl Replica {
         if client.needs_wake() {
             woken.push(client.clone());
         }
-    }
-
-    /// Records a link's end for the sessions it owned: nothing to do, the next server they turn to
-    /// asks for revalidation.
-    fn owner_of(link: LinkId) -> crate::session::Owner {
-        crate::session::Owner::Learner(link)
     }
 }

@@ -7,6 +7,7 @@ use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::watch::WatchTable;
 use parking_lot::{Mutex, RwLock};
 
+use crate::client::statistics::{FrameSizes, Lengths};
 use crate::limits::{ConnectionThrottle, LimitSettings};
 use crate::meters::Meters;
 
@@ -52,34 +53,6 @@ pub struct Stats {
     pub notification_bytes: AtomicU64,
 }
 
-/// Sizes of a batch of frames, without their length prefixes.
-#[derive(Debug, Default)]
-pub struct FrameSizes {
-    last_min_max: Option<(i64, i64, i64)>,
-    /// Bytes of notifications.
-    notifications: u64,
-    /// Bytes of replies.
-    replies: u64,
-}
-
-impl FrameSizes {
-    /// One more frame.
-    pub fn add(&mut self, len: usize, notification: bool) {
-        match notification {
-            true => self.notifications += len as u64,
-            false => self.replies += len as u64,
-        }
-        let len = len as i64;
-        let (_, min, max) = self.last_min_max.unwrap_or((len, len, len));
-        self.last_min_max = Some((len, min.min(len), max.max(len)));
-    }
-
-    /// Bytes of replies.
-    pub fn replies(&self) -> u64 {
-        self.replies
-    }
-}
-
 impl Stats {
     /// Records one answered request.
     pub fn answered(&self, latency_ms: u64) {
@@ -96,7 +69,10 @@ impl Stats {
 
     /// Records frames. As with latencies, an extreme may be lost for a moment.
     pub fn responses(&self, sizes: &FrameSizes) {
-        let Some((last, min, max)) = sizes.last_min_max else { return };
+        let Lengths { last, min, max } = sizes.lengths;
+        if last < 0 {
+            return;
+        }
         if sizes.notifications > 0 {
             self.notification_bytes.fetch_add(sizes.notifications, Ordering::Relaxed);
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oxkeeper_proto::SessionId;
-use oxkeeper_replica::{Client, Connection, Input, Shared};
+use oxkeeper_replica::{Client, Connection, Input, Shared, Written};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -321,12 +321,13 @@ impl Connection for Socket {
         self.notify.notify_one();
     }
 
-    fn write(&self, client: &Client) -> bool {
-        match self.writer.try_lock() {
-            // A slow client or a lost connection is for the task to deal with.
-            Some(mut writer) => writer.write(client).is_ok() && writer.output.is_empty(),
-            // The task is writing; it may have taken the output before this was added.
-            None => false,
+    fn write(&self, client: &Client) -> Written {
+        // Locked, the task is writing; it may have taken the output before this was added.
+        let Some(mut writer) = self.writer.try_lock() else { return Written::NotAll };
+        // A slow client or a lost connection is for the task to deal with.
+        match writer.write(client) {
+            Ok(_) if writer.output.is_empty() => Written::All,
+            _ => Written::NotAll,
         }
     }
 }
@@ -334,9 +335,17 @@ impl Connection for Socket {
 impl Writer {
     /// Writes as much of the client's output as the socket takes; says how many bytes that was.
     fn write(&mut self, client: &Client) -> io::Result<usize> {
-        if self.output.is_empty() {
-            self.closing |= client.take_output(&mut self.output);
+        // What an earlier call has left goes first. Whoever left it was heard only once: what has come
+        // since goes in the same call.
+        let left = self.write_taken()?;
+        if !self.output.is_empty() {
+            return Ok(left);
         }
+        self.closing |= client.take_output(&mut self.output);
+        Ok(left + self.write_taken()?)
+    }
+
+    fn write_taken(&mut self) -> io::Result<usize> {
         let before = self.written;
         while self.written < self.output.len() {
             let Some(half) = &self.half else { return Err(io::ErrorKind::NotConnected.into()) };
@@ -513,3 +522,6 @@ impl Task<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod writer_tests;

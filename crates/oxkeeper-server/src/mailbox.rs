@@ -3,69 +3,79 @@
 //! A receiver may have a [`StandIn`]: then a sender that finds the thread asleep does the thread's work
 //! itself, if it is little, and spares the two the hand-over. A lone request saves a context switch at
 //! each step that way; under load the thread is awake, and senders only queue.
+//!
+//! Who works when is for the [`Slot`] to say; how threads exclude and wake each other, for a [`Room`].
 
+pub mod slot;
+
+use std::ops::DerefMut;
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use slot::{Slot, Then};
+
 /// Does what the receiving thread would do, while that sleeps.
-pub trait StandIn<T>: Send + Sync {
+pub trait StandIn<T, D = Instant>: Send + Sync {
     /// Is this little work, that nobody but the sender waits for?
     fn may(&self, items: &[T]) -> bool;
     /// Does it, leaving `items` empty. Returns when the thread must wake by itself.
-    fn run(&self, items: &mut Vec<T>) -> Option<Instant>;
+    fn run(&self, items: &mut Vec<T>) -> Option<D>;
+}
+
+/// A lock around a slot, and a place for the receiver to sleep.
+pub trait Room<T> {
+    /// A point in time.
+    type Deadline: Copy + Ord;
+    /// Holds the lock.
+    type Guard<'a>: DerefMut<Target = Slot<T, Self::Deadline>>
+    where
+        Self: 'a;
+
+    /// Locks the slot.
+    fn lock(&self) -> Self::Guard<'_>;
+    /// Ends the receiver's sleep.
+    fn wake(&self);
+    /// Unlocks the slot, sleeps until woken or until `deadline`, and locks it again. True: the deadline
+    /// has passed.
+    fn sleep(&self, guard: &mut Self::Guard<'_>, deadline: Option<Self::Deadline>) -> bool;
 }
 
 /// Times in a row that a sender stands in before it wakes the thread.
 const MAX_ROUNDS: usize = 4;
 
 /// Collects items until the receiver takes all of them.
-pub struct Mailbox<T> {
-    slot: Mutex<Slot<T>>,
-    changed: Condvar,
-    stand_in: OnceLock<Box<dyn StandIn<T>>>,
-}
-
-struct Slot<T> {
-    items: Vec<T>,
-    receiver: Receiver,
-    /// The receiver's deadline while it sleeps.
-    deadline: Option<Instant>,
-    /// The deadline has passed while a sender stood in.
-    late: bool,
-}
-
-/// What the receiving thread does; no sender makes a system call unless it sleeps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Receiver {
-    /// It runs, or has been told to.
-    Awake,
-    Asleep,
-    /// It sleeps, and a sender does its work.
-    Represented,
+pub struct Mailbox<T, R: Room<T> = Threads<T>> {
+    room: R,
+    stand_in: OnceLock<Box<dyn StandIn<T, R::Deadline>>>,
 }
 
 impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        let receiver = Receiver::Awake;
-        Mailbox {
-            slot: Mutex::new(Slot { items: Vec::new(), receiver, deadline: None, late: false }),
-            changed: Condvar::new(),
-            stand_in: OnceLock::new(),
-        }
+        Mailbox::new(Threads::default())
     }
 }
 
-impl<T> std::fmt::Debug for Mailbox<T> {
+impl<T, R: Room<T>> std::fmt::Debug for Mailbox<T, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 
-impl<T> Mailbox<T> {
+impl<T, R: Room<T>> Mailbox<T, R> {
+    /// An empty mailbox in this room.
+    pub fn new(room: R) -> Self {
+        Mailbox { room, stand_in: OnceLock::new() }
+    }
+
+    /// The room it is in.
+    pub fn room(&self) -> &R {
+        &self.room
+    }
+
     /// Lets senders do the receiver's work. At most once.
-    pub fn represent(&self, stand_in: Box<dyn StandIn<T>>) {
+    pub fn represent(&self, stand_in: Box<dyn StandIn<T, R::Deadline>>) {
         assert!(self.stand_in.set(stand_in).is_ok(), "a mailbox has one receiver");
     }
 
@@ -87,87 +97,100 @@ impl<T> Mailbox<T> {
     }
 
     fn with(&self, add: impl FnOnce(&mut Vec<T>)) {
-        let mut slot = self.slot.lock();
-        add(&mut slot.items);
-        if slot.receiver != Receiver::Asleep {
-            return;
-        }
-        match self.stand_in.get() {
-            Some(stand_in) if stand_in.may(&slot.items) => {
-                slot.receiver = Receiver::Represented;
-                let mut items = std::mem::take(&mut slot.items);
-                let mut rounds = 1;
-                loop {
-                    drop(slot);
-                    let deadline = stand_in.run(&mut items);
-                    slot = self.slot.lock();
-                    // What came meanwhile, most often another answer to what was sent before. But the
-                    // sender has work of its own.
-                    let more = !slot.items.is_empty() && stand_in.may(&slot.items);
-                    if rounds == MAX_ROUNDS || !more {
-                        return self.stood_in(slot, items, deadline);
-                    }
-                    std::mem::swap(&mut items, &mut slot.items);
-                    rounds += 1;
-                }
-            }
-            _ => {
-                slot.receiver = Receiver::Awake;
+        let mut slot = self.room.lock();
+        add(slot.items());
+        let stand_in = self.stand_in.get();
+        match (slot.added(|items| stand_in.is_some_and(|it| it.may(items))), stand_in) {
+            (Then::StandIn, Some(stand_in)) => self.stand_in(slot, &**stand_in),
+            (Then::StandIn | Then::Leave, _) => {}
+            (Then::Wake, _) => {
                 drop(slot);
-                self.changed.notify_one();
+                self.room.wake();
             }
         }
     }
 
-    /// Gives the work back: to nobody, unless there is some that the thread must do.
-    fn stood_in(
-        &self,
-        mut slot: MutexGuard<'_, Slot<T>>,
-        scratch: Vec<T>,
-        deadline: Option<Instant>,
-    ) {
-        let sooner = match (deadline, slot.deadline) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(new), Some(old)) => new < old,
-        };
-        if slot.items.is_empty() {
-            slot.items = scratch;
-        }
-        if slot.items.is_empty() && !sooner && !slot.late {
-            slot.receiver = Receiver::Asleep;
+    /// Does the receiver's work, and what has come meanwhile: most often another answer to what was sent
+    /// before. But the sender has work of its own.
+    fn stand_in<'a>(&'a self, mut slot: R::Guard<'a>, stand_in: &dyn StandIn<T, R::Deadline>) {
+        let mut items = Vec::new();
+        for round in 1.. {
+            slot.collect(&mut items);
+            drop(slot);
+            let deadline = stand_in.run(&mut items);
+            slot = self.room.lock();
+            let more = !slot.items().is_empty() && stand_in.may(slot.items());
+            if more && round < MAX_ROUNDS {
+                continue;
+            }
+            if slot.items().is_empty() {
+                // Its capacity is of use.
+                *slot.items() = items;
+            }
+            let wake = slot.stood_in(deadline);
+            drop(slot);
+            if wake {
+                self.room.wake();
+            }
             return;
         }
-        slot.receiver = Receiver::Awake;
-        drop(slot);
-        self.changed.notify_one();
     }
 
     /// Waits for items, or until `deadline`, and swaps them into `into` (which must be empty). May
     /// return nothing before the deadline if that has changed.
-    pub fn take(&self, into: &mut Vec<T>, deadline: Option<Instant>) {
-        debug_assert!(into.is_empty());
-        let mut slot = self.slot.lock();
-        if slot.items.is_empty() {
-            slot.receiver = Receiver::Asleep;
-            (slot.deadline, slot.late) = (deadline, false);
-        }
-        while slot.receiver != Receiver::Awake {
-            match deadline.filter(|_| !slot.late) {
-                None => self.changed.wait(&mut slot),
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut slot, deadline).timed_out() {
-                        match slot.receiver {
-                            Receiver::Asleep => slot.receiver = Receiver::Awake,
-                            // It knows what there is to do only when that is finished.
-                            Receiver::Represented => slot.late = true,
-                            Receiver::Awake => {}
-                        }
-                    }
-                }
+    pub fn take(&self, into: &mut Vec<T>, deadline: Option<R::Deadline>) {
+        let mut slot = self.room.lock();
+        slot.wait(deadline);
+        while !slot.is_awake() {
+            let deadline = slot.deadline();
+            if self.room.sleep(&mut slot, deadline) {
+                slot.passed();
             }
         }
-        std::mem::swap(&mut slot.items, into);
+        slot.collect(into);
+    }
+}
+
+/// The room of threads.
+#[derive(Debug)]
+pub struct Threads<T> {
+    slot: Mutex<Slot<T, Instant>>,
+    changed: Condvar,
+}
+
+impl<T> Default for Threads<T> {
+    fn default() -> Self {
+        Threads { slot: Mutex::default(), changed: Condvar::new() }
+    }
+}
+
+impl<T> Room<T> for Threads<T> {
+    type Deadline = Instant;
+    type Guard<'a>
+        = MutexGuard<'a, Slot<T, Instant>>
+    where
+        T: 'a;
+
+    fn lock(&self) -> MutexGuard<'_, Slot<T, Instant>> {
+        self.slot.lock()
+    }
+
+    fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    fn sleep(
+        &self,
+        slot: &mut MutexGuard<'_, Slot<T, Instant>>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        match deadline {
+            None => {
+                self.changed.wait(slot);
+                false
+            }
+            Some(deadline) => self.changed.wait_until(slot, deadline).timed_out(),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_proto::{OpCode, SessionId, Zxid};
+use oxkeeper_replica::client::statistics::Lengths;
+use oxkeeper_replica::replica::LearnerCounts;
 use oxkeeper_replica::{Client, Replica};
 use oxkeeper_zab::{Phase, SyncKind};
 
@@ -47,10 +49,10 @@ struct Role {
     serving: bool,
     mode: Option<&'static str>,
     peer_state: Option<String>,
-    proposal_sizes: (i64, i64, i64),
+    proposal_sizes: Lengths,
     /// Monotonic deadlines and sessions.
     buckets: Vec<(u64, Vec<SessionId>)>,
-    learners: (usize, usize, usize, usize),
+    learners: LearnerCounts,
     pending_syncs: usize,
     diffs: u64,
     snaps: u64,
@@ -231,12 +233,11 @@ impl View<'_> {
 
     fn connection(&self, client: &Arc<Client>, wall_offset_ms: i64) -> Connection {
         let stats = client.stats();
-        let (min, sum, max, count) = stats.latency_ms;
         let session = client.session();
         Connection {
             remote: client.peer,
             interest: u8::from(session != 0),
-            queued: stats.queued as u64,
+            queued: client.queued() as u64,
             received: stats.received,
             sent: stats.sent,
             session: (session != 0).then(|| ConnectionSession {
@@ -247,7 +248,7 @@ impl View<'_> {
                 last_cxid: stats.last_cxid.into(),
                 last_zxid: Zxid(stats.last_zxid),
                 last_response_ms: stats.last_response_ms,
-                latency_ms: (stats.last_latency_ms, min, sum / count.max(1), max),
+                latency: stats.latency,
             }),
         }
     }
@@ -401,8 +402,8 @@ impl ServerView for View<'_> {
         }
         // A role shows itself from its start to its end.
         let sizes = summary.proposal_sizes.filter(|_| self.role.serving);
-        if let Some((last, min, max)) = sizes {
-            let (learners, followers, observers, strangers) = self.role.learners;
+        if let Some(Lengths { last, min, max }) = sizes {
+            let LearnerCounts { learners, followers, observers, strangers } = self.role.learners;
             metrics.push(integer("learners", learners as i64));
             metrics.push(integer("synced_followers", followers as i64));
             metrics.push(integer("synced_observers", observers as i64));
@@ -517,32 +518,34 @@ impl ServerView for View<'_> {
 
 /// Name of an operation in `cons`.
 fn op_name(op: i32) -> &'static str {
-    match op {
-        -10 => "SESS",
-        -11 => "CLOS",
-        1 | 15 | 19 | 21 => "CREA",
-        2 | 20 => "DELE",
-        3 => "EXIS",
-        4 => "GETD",
-        5 => "SETD",
-        6 => "GETA",
-        7 => "SETA",
-        8 | 12 => "GETC",
-        9 => "SYNC",
-        11 => "PING",
-        13 => "CHEC",
-        14 => "MULT",
-        16 => "RECO",
-        17 => "CHKW",
-        18 => "REMW",
-        22 => "MLTR",
-        101 => "SETW",
-        103 => "GETE",
-        104 => "GETACN",
-        105 => "STW2",
-        106 => "ADDW",
-        107 => "HOMI",
-        _ => "NA",
+    match OpCode::from_code(op) {
+        Some(OpCode::CreateSession) => "SESS",
+        Some(OpCode::CloseSession) => "CLOS",
+        Some(OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => {
+            "CREA"
+        }
+        Some(OpCode::Delete | OpCode::DeleteContainer) => "DELE",
+        Some(OpCode::Exists) => "EXIS",
+        Some(OpCode::GetData) => "GETD",
+        Some(OpCode::SetData) => "SETD",
+        Some(OpCode::GetAcl) => "GETA",
+        Some(OpCode::SetAcl) => "SETA",
+        Some(OpCode::GetChildren | OpCode::GetChildren2) => "GETC",
+        Some(OpCode::Sync) => "SYNC",
+        Some(OpCode::Ping) => "PING",
+        Some(OpCode::Check) => "CHEC",
+        Some(OpCode::Multi) => "MULT",
+        Some(OpCode::Reconfig) => "RECO",
+        Some(OpCode::CheckWatches) => "CHKW",
+        Some(OpCode::RemoveWatches) => "REMW",
+        Some(OpCode::MultiRead) => "MLTR",
+        Some(OpCode::SetWatches) => "SETW",
+        Some(OpCode::GetEphemerals) => "GETE",
+        Some(OpCode::GetAllChildrenNumber) => "GETACN",
+        Some(OpCode::SetWatches2) => "STW2",
+        Some(OpCode::AddWatch) => "ADDW",
+        Some(OpCode::WhoAmI) => "HOMI",
+        Some(OpCode::Auth | OpCode::Sasl | OpCode::Error) | None => "NA",
     }
 }
 

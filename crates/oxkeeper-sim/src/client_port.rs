@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use oxkeeper_replica::{Client, Connection, Input};
+use oxkeeper_replica::{Client, Connection, Input, Written};
 
 use crate::net::{ConnId, Message};
 use crate::server::Mail;
@@ -21,8 +21,8 @@ struct Scheduled;
 
 impl Connection for Scheduled {
     fn wake(&self) {}
-    fn write(&self, _: &Client) -> bool {
-        false
+    fn write(&self, _: &Client) -> Written {
+        Written::NotAll
     }
 }
 

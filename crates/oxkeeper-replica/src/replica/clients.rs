@@ -306,10 +306,7 @@ impl Replica {
     }
 
     fn submit(&mut self, now: Now, proposal: Proposal, out: &mut Vec<Output>) {
-        let size = proposal.payload.len() as i64;
-        let (_, min, max) = self.proposal_sizes;
-        let min = if min < 0 { size } else { min.min(size) };
-        self.proposal_sizes = (size, min, max.max(size));
+        self.proposal_sizes.record(proposal.payload.len());
         match &mut self.mode {
             Mode::Solo(solo) => {
                 solo.propose(proposal.clone());

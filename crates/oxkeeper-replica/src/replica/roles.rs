@@ -250,7 +250,7 @@ impl Replica {
         let session = request.session;
         let valid = self.tracker.touch(session, Some(request.timeout_ms), now.mono_ms);
         if valid {
-            self.tracker.set_owner(session, Self::owner_of(link));
+            self.tracker.set_owner(session, Owner::Learner(link));
             // The client has left this server, if it was here.
             if let Some(old) = self.sessions.remove(&session) {
                 old.close();

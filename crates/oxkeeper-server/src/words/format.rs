@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use oxkeeper_proto::SessionId;
 use oxkeeper_proto::ensemble::Role;
+use oxkeeper_replica::client::statistics::Lengths;
 
 use super::VERSION;
 use super::view::{
@@ -46,7 +47,7 @@ pub(super) fn summary(summary: &Summary, connections: Option<&[Connection]>) -> 
     line!(out, "Zxid: {:#x}", summary.zxid.0);
     line!(out, "Mode: {}", summary.mode.name());
     line!(out, "Node count: {}", summary.node_count);
-    if let Some((last, min, max)) = summary.proposal_sizes {
+    if let Some(Lengths { last, min, max }) = summary.proposal_sizes {
         line!(out, "Proposal sizes last/min/max: {last}/{min}/{max}");
     }
     out
@@ -89,11 +90,16 @@ fn connection_line(out: &mut String, connection: &Connection, full: bool) {
         if session.last_cxid >= 0 {
             let _ = write!(out, ",lcxid={:#x}", session.last_cxid);
         }
-        let (last, min, avg, max) = session.latency_ms;
+        let latency = &session.latency;
         let _ = write!(
             out,
-            ",lzxid={:#x},lresp={},llat={last},minlat={min},avglat={avg},maxlat={max}",
-            session.last_zxid.0, session.last_response_ms
+            ",lzxid={:#x},lresp={},llat={},minlat={},avglat={},maxlat={}",
+            session.last_zxid.0,
+            session.last_response_ms,
+            latency.last_ms,
+            latency.min_ms,
+            latency.mean_ms(),
+            latency.max_ms
         );
     }
     out.push_str(")\n");

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{Invocation, ServerConfig};
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::ensemble::EnsembleConfig;
+use oxkeeper_replica::client::statistics::{Latency, Lengths};
 use std::cell::Cell;
 use std::net::SocketAddr;
 
@@ -27,6 +28,8 @@ fn at(text: &str) -> SocketAddr {
 }
 
 fn session() -> ConnectionSession {
+    let mut latency = Latency::default();
+    [12, 0, 0, 0].into_iter().for_each(|ms| latency.record(ms));
     ConnectionSession {
         id: 0x0100_000e_557a_0002,
         last_operation: "EXIS",
@@ -35,7 +38,7 @@ fn session() -> ConnectionSession {
         last_cxid: 7,
         last_zxid: Zxid(8),
         last_response_ms: 1_116_063,
-        latency_ms: (0, 0, 3, 12),
+        latency,
     }
 }
 
@@ -56,7 +59,11 @@ impl ServerView for Sample {
             zxid: Zxid(0x1_0000_0003),
             mode: self.mode,
             node_count: 7,
-            proposal_sizes: (self.mode == Mode::Leader).then_some((102, 48, 102)),
+            proposal_sizes: (self.mode == Mode::Leader).then_some(Lengths {
+                last: 102,
+                min: 48,
+                max: 102,
+            }),
             peer_state: Some("leading - broadcast".to_owned()),
         }
     }

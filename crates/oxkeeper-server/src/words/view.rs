@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::{SessionId, Zxid};
+use oxkeeper_replica::client::statistics::{Latency, Lengths};
 use oxkeeper_replica::summary::Distribution;
 
 use crate::config::ServerConfig;
@@ -96,8 +97,8 @@ pub struct Summary {
     pub mode: Mode,
     /// Znodes.
     pub node_count: u64,
-    /// Leader only: sizes of proposals, last, smallest, largest, in bytes; -1 before the first.
-    pub proposal_sizes: Option<(i64, i64, i64)>,
+    /// Leader only: sizes of proposals.
+    pub proposal_sizes: Option<Lengths>,
     /// Members only: `<state> - <phase>[ - <diff|snap|trunc>]`, for `zk_peer_state`.
     pub peer_state: Option<String>,
 }
@@ -136,8 +137,8 @@ pub struct ConnectionSession {
     pub last_zxid: Zxid,
     /// When the last reply was made, in ms of a monotonic clock.
     pub last_response_ms: u64,
-    /// Latencies in ms: last, smallest, mean, largest.
-    pub latency_ms: (u64, u64, u64, u64),
+    /// From requests to their replies.
+    pub latency: Latency,
 }
 
 /// The configuration in effect.
