@@ -18,6 +18,8 @@ VECTORS = Path(os.environ.get("VECTORS", RECORDED))
 POISON = "standalone-3.8.0-check-poison"
 # Valid directories that Apache refuses because it reads by its own settings; read by their lengths they are fine.
 READABLE_BY_LENGTH = {"closetxn_off", "digest_off"}
+# Whole records lie behind a hole. Apache passes over them without a word.
+LOST_TAIL = {"mid_eor_zero", "mid_len_zero"}
 # Sessions found in a directory may time out, and TTL nodes be removed, before the first look.
 LATER_ZXIDS = 4
 
@@ -74,6 +76,12 @@ def test_a_damaged_directory_is_treated_as_recorded(kind, name, tmp_path):
     recorded = load("outcomes.json")[name]["3.8.0" if kind == "apache-3.8.0" else "3.9.5"]
     expected = recorded["starts"] or (kind == "oxkeeper" and name in READABLE_BY_LENGTH)
     status, shown = start(server)
+    if kind == "oxkeeper" and name in LOST_TAIL:
+        assert status not in (None, 0), "transactions behind a hole were passed over"
+        assert "oxkeeper.acceptLostTail" in server.log_text(), server.log_tail()
+        server = standalone(kind, tmp_path / "accepted", **{"oxkeeper.acceptLostTail": "true"})
+        build(CASES[name], server.data)
+        status, shown = start(server)
     assert (status is None) == expected, f"exit status {status}, recorded {recorded}:\n{server.log_tail()}"
     if not expected:
         assert status != 0

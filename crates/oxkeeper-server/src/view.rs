@@ -552,8 +552,8 @@ fn op_name(op: i32) -> &'static str {
 /// Deepest directory below a data directory that is counted.
 const MAX_DEPTH: u32 = 8;
 
-/// Bytes of all files in a directory and below, except files that are only prepared: the reference has
-/// no log before there is a transaction for it.
+/// Bytes of all files in a directory and below that the reference would have, too: it has no log before
+/// there is a transaction for it.
 fn files_size(directory: &Path, depth: u32) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     let size = |entry: std::fs::DirEntry| {
@@ -564,10 +564,10 @@ fn files_size(directory: &Path, depth: u32) -> u64 {
             false => metadata.len(),
         }
     };
-    let prepared = |entry: &std::fs::DirEntry| {
-        entry.file_name().to_string_lossy().starts_with(oxkeeper_storage::names::TEMPORARY)
+    let common = |entry: &std::fs::DirEntry| {
+        oxkeeper_storage::names::is_common(&entry.file_name().to_string_lossy())
     };
-    entries.flatten().filter(|entry| !prepared(entry)).map(size).sum()
+    entries.flatten().filter(common).map(size).sum()
 }
 
 /// Open and allowed descriptors.

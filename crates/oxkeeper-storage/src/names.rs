@@ -2,7 +2,10 @@
 
 use oxkeeper_proto::Zxid;
 
+use crate::acknowledged::ACKNOWLEDGED;
+use crate::adoption::ADOPTING;
 use crate::container::Compression;
+use crate::seams::SEAMS;
 
 /// Beginning of the names of unfinished files. No reader, ours or Apache's, looks at them.
 pub const TEMPORARY: &str = "tmp-";
@@ -10,6 +13,11 @@ pub const TEMPORARY: &str = "tmp-";
 pub const TEMPORARY_ADOPTED: &str = "tmp-adopted-";
 /// Beginning of the names of bytes that were cut from a damaged log. No reader looks at them.
 pub const DAMAGED: &str = "damaged.";
+
+/// Whether Apache's servers have such a file: not what is only prepared, nor the small files of our own.
+pub fn is_common(name: &str) -> bool {
+    !name.starts_with(TEMPORARY) && ![ACKNOWLEDGED, SEAMS, ADOPTING].contains(&name)
+}
 
 /// Name of the log whose first record is `first`.
 pub fn log(first: Zxid) -> String {
