@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use oxkeeper_node::{StreamStep, TreeStream};
@@ -25,6 +26,8 @@ use tokio::task::spawn_blocking;
 
 /// Buffers written by one system call.
 const MAX_SLICES: usize = 64;
+/// How often the progress of a snapshot is told: a sign of life, for limits of at least a tick.
+const TELL: Duration = Duration::from_millis(100);
 
 /// Produces the body of a snapshot (sessions, ACL table, nodes and their end), piece by piece.
 ///
@@ -212,7 +215,7 @@ impl Outbox {
     /// Writes one piece while the next is being produced.
     async fn write_snapshot(&self, snapshot: Snapshot) -> io::Result<()> {
         let Snapshot { source, progress } = snapshot;
-        let mut sent = 0;
+        let (mut sent, mut told) = (0, Instant::now());
         let mut next = spawn_blocking(move || produce(source));
         loop {
             let (source, mut piece) = next.await.map_err(io::Error::other)??;
@@ -227,7 +230,10 @@ impl Outbox {
             sent += piece.len();
             self.state.lock().streamed += piece.len();
             self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await?;
-            progress(sent as u64, false);
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                progress(sent as u64, false);
+            }
         }
     }
 }

@@ -157,6 +157,13 @@ fn take_lock(directory: &Path) -> Result<File, StorageError> {
     }
 }
 
+/// More than this takes longer to give back than a write should wait, in bytes.
+const LARGE: u64 = 16 << 20;
+
+fn is_large(file: &fs::File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.len() > LARGE)
+}
+
 impl Disk for RealDisk {
     type File = RealFile;
 
@@ -206,8 +213,16 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, place: Place, name: &str) -> Result<(), DiskError> {
-        fs::remove_file(self.directory(place).join(name))
-            .map_err(|error| DiskError::new("remove", self.path(place, name), error))
+        let path = self.directory(place).join(name);
+        // The file system gives the blocks of a large file back when its last handle is closed, which takes
+        // a while: elsewhere. Without a thread for it, here.
+        let large = fs::File::open(&path).ok().filter(is_large);
+        fs::remove_file(&path)
+            .map_err(|error| DiskError::new("remove", self.path(place, name), error))?;
+        if let Some(file) = large {
+            let _ = std::thread::Builder::new().name("unlink".to_owned()).spawn(|| drop(file));
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, place: Place) -> Result<(), DiskError> {
