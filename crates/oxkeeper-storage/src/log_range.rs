@@ -8,7 +8,6 @@ use crate::disk::{Disk, DiskFile, Place};
 use crate::error::StorageError;
 use crate::load::Proposal;
 use crate::log_reader::{LogReader, files_from, log_files};
-use crate::log_writer::follows;
 use crate::seams::Seams;
 use crate::snapshot_reader::{looks_valid, snapshot_files};
 
@@ -85,7 +84,7 @@ pub fn read_range<D: Disk>(
         let Some(before) = previous.replace(zxid) else { return Ok(None) };
         bytes += record.payload.len();
         let joined = if proven_from <= before {
-            follows(before, zxid)
+            zxid.may_follow(before)
         } else {
             seams.joins(before, zxid, record.begins, record.before)
         };

@@ -14,7 +14,6 @@ use crate::disk::Disk;
 use crate::error::{LogProblem, StorageError};
 use crate::load::{LoadOptions, Proposal};
 use crate::log_reader::{LogReader, LogRecord};
-use crate::log_writer::follows;
 use crate::seams::{Seam, Seams};
 use crate::tail;
 
@@ -60,7 +59,7 @@ impl<'a> Replay<'a> {
         database: &mut impl Database,
     ) -> Result<(), StorageError> {
         while let Some(record) = reader.next_record()? {
-            if !follows(self.last, record.zxid) {
+            if !record.zxid.may_follow(self.last) {
                 return Err(hole(&record, self.last, None));
             }
             let enters_epoch = self.last.epoch() != record.zxid.epoch();

@@ -111,13 +111,6 @@ impl CommittedLog {
     }
 }
 
-/// Is `next` the proposal right after `previous`? Across epochs nobody can tell from the numbers;
-/// a new epoch starts with counter 1.
-pub fn follows(previous: Zxid, next: Zxid) -> bool {
-    previous.0.checked_add(1) == Some(next.0)
-        || (previous.epoch() < next.epoch() && next.counter() == 1)
-}
-
 /// Walks the proposals from the learner's last zxid on (`docs/spec/quorum-protocol.md` 10.3).
 fn scan<'a>(proposals: impl Iterator<Item = &'a Proposal>, learner: Zxid, max: Zxid) -> Choice {
     let mut before = None;

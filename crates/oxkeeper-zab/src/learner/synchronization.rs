@@ -9,7 +9,6 @@ use oxkeeper_proto::{Epoch, Zxid};
 use super::{Learner, Phase, SyncKind, unexpected};
 use crate::core::Core;
 use crate::error::Misbehaved;
-use crate::history::follows;
 use crate::{DiskRequest, Output, PortRequest, Proposal};
 
 impl Learner {
@@ -93,7 +92,7 @@ impl Learner {
         let proposal = Proposal::from_wire(zxid, data.unwrap_or_default())?;
         self.within_epoch(zxid)?;
         let (previous, got) = (self.last_seen, zxid);
-        if !follows(previous, got) {
+        if !got.may_follow(previous) {
             return Err(Misbehaved::Gap { previous, got });
         }
         self.last_seen = zxid;
