@@ -9,7 +9,7 @@ use oxkeeper_storage::{Disk, EpochFiles, Epochs, StorageError};
 use crate::loading::LoadedState;
 use crate::node::Node;
 use crate::snapshot::{Purpose, SnapshotJob, SnapshotStep};
-use crate::store::{Store, StoreSettings};
+use crate::store::{HistoryId, Store, StoreSettings};
 
 /// Everything a server is told at its start.
 pub struct Settings {
@@ -51,8 +51,13 @@ pub fn start<D: Disk>(
     let Settings { store, shared, replica, zab, watch_seed, random } = settings;
     let shared = Arc::new(Shared::new(state, shared, watch_seed));
     if needs_snapshot {
-        let job =
-            SnapshotJob::new(disk.clone(), shared.clone(), store.snapshot, 0, Purpose::Periodic);
+        let job = SnapshotJob::new(
+            disk.clone(),
+            shared.clone(),
+            store.snapshot,
+            HistoryId::default(),
+            Purpose::Periodic,
+        );
         let SnapshotStep::Complete(complete) = job.run()? else {
             panic!("nobody else has the state yet");
         };

@@ -25,8 +25,8 @@ pub enum Op<D: Disk> {
     Request(DiskRequest),
     /// A periodic snapshot has ended: give it its name, unless the history was replaced since.
     Publish {
-        /// [`SnapshotJob::generation`].
-        generation: u64,
+        /// [`SnapshotJob::history`].
+        history: HistoryId,
         /// Nothing, if it was given up.
         complete: Option<Box<CompleteSnapshot<D>>>,
     },
@@ -80,6 +80,11 @@ pub struct StoreSettings {
     pub load: LoadSettings,
 }
 
+/// Tells the histories on a disk apart: another one begins with each cut, load and snapshot from a leader.
+/// A periodic snapshot of an earlier one must not become part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryId(u64);
+
 /// The disk queue.
 pub struct Store<D: Disk> {
     disk: D,
@@ -90,8 +95,7 @@ pub struct Store<D: Disk> {
     shared: Arc<Shared>,
     old_proposals: OldProposals<D>,
     snapshot_running: bool,
-    /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
-    generation: u64,
+    history: HistoryId,
     /// For thresholds that should differ between members.
     random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -133,7 +137,7 @@ impl<D: Disk> Store<D> {
             shared,
             old_proposals,
             snapshot_running: false,
-            generation: 0,
+            history: HistoryId::default(),
             random,
         })
     }
@@ -203,9 +207,9 @@ impl<D: Disk> Store<D> {
     fn other(&mut self, op: Op<D>, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
         match op {
             Op::Request(request) => self.request(request, done),
-            Op::Publish { generation, complete } => {
+            Op::Publish { history, complete } => {
                 self.snapshot_running = false;
-                match complete.filter(|_| generation == self.generation) {
+                match complete.filter(|_| history == self.history) {
                     Some(complete) => publish(*complete, done),
                     None => Ok(()),
                 }
@@ -262,7 +266,7 @@ impl<D: Disk> Store<D> {
 
     /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
     fn save_snapshot(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
-        self.generation += 1;
+        self.history.0 += 1;
         done(Done::SnapshotBegun);
         let SnapshotStep::Complete(complete) = self.snapshot(Purpose::Adoption).run()? else {
             panic!("nobody replaces the state while the role waits for its snapshot");
@@ -279,11 +283,11 @@ impl<D: Disk> Store<D> {
 
     fn snapshot(&self, purpose: Purpose) -> SnapshotJob<D> {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        SnapshotJob::new(disk, shared, self.settings.snapshot, self.generation, purpose)
+        SnapshotJob::new(disk, shared, self.settings.snapshot, self.history, purpose)
     }
 
     fn reload(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
-        self.generation += 1;
+        self.history.0 += 1;
         let loaded = {
             let done = std::cell::RefCell::new(&mut *done);
             let reached = |milestone| (done.borrow_mut())(Done::Reached(milestone));

@@ -106,10 +106,10 @@ fn a_snapshot_of_a_history_that_was_replaced_gets_no_name() {
     let (_, mut jobs) = run(&mut server, (1..=4).map(append).collect()).unwrap();
     server.shared.state.write().set_last_zxid(Zxid::new(0, 4));
     let job = jobs.pop().expect("snapCount is reached");
-    let generation = job.generation();
+    let history = job.history();
     let SnapshotStep::Complete(complete) = job.run().unwrap() else { panic!("not complete") };
     let cut = Op::Request(DiskRequest::Truncate(Zxid::new(0, 2)));
-    let publish = Op::Publish { generation, complete: Some(complete) };
+    let publish = Op::Publish { history, complete: Some(complete) };
     let (texts, _) = run(&mut server, vec![cut, publish]).unwrap();
     assert_eq!(texts, ["reloaded 0x2"]);
     assert_eq!(names(&disk, "snapshot."), ["snapshot.0"]);
@@ -148,9 +148,9 @@ fn a_purge_waits_for_its_turn_and_keeps_what_a_start_needs() {
         let (_, jobs) = run(&mut server, appends).unwrap();
         server.shared.state.write().set_last_zxid(Zxid::new(0, round * 4 + 4));
         for job in jobs {
-            let generation = job.generation();
+            let history = job.history();
             let SnapshotStep::Complete(complete) = job.run().unwrap() else { panic!() };
-            run(&mut server, vec![Op::Publish { generation, complete: Some(complete) }]).unwrap();
+            run(&mut server, vec![Op::Publish { history, complete: Some(complete) }]).unwrap();
         }
     }
     let before = names(&disk, "snapshot.").len();

@@ -35,7 +35,7 @@ pub use client::wake::Written;
 pub use client::{Client, Connection, Progress};
 pub use meters::Meters;
 pub use replica::{Input, Now, Output, Replica};
-pub use shared::{Settings, Shared};
+pub use shared::{Settings, Shared, StateId};
 pub use summary::Summary;
 
 /// A map whose order does not depend on the machine or the run.

@@ -4,6 +4,8 @@
 //! Zxids are written `epoch.counter`. What servers say to each other is told only where a client is
 //! concerned; `oxkeeper-zab` has scenarios of its own.
 
+#![allow(clippy::disallowed_methods, reason = "it reads recorded files, or how much to run")]
+
 mod world;
 
 use std::path::Path;

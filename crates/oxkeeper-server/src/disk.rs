@@ -309,10 +309,10 @@ impl Answers {
     /// Takes a periodic snapshot on a thread of its own. It is named by the log thread, behind everything
     /// that it may contain.
     fn take_snapshot(&self, job: SnapshotJob<RealDisk>) {
-        let generation = job.generation();
+        let history = job.history();
         let (queue, stats, pace) =
             (self.queue.clone(), self.stats.clone(), self.settings.snapshot_pace);
-        let publish = move |complete| Job::Op(Op::Publish { generation, complete });
+        let publish = move |complete| Job::Op(Op::Publish { history, complete });
         let work = move || {
             let begun = Instant::now();
             let complete = write_paced(job, pace).unwrap_or_else(|error| fatal(&error));

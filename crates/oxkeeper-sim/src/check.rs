@@ -10,6 +10,7 @@ use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::Proposal;
 
 use crate::net::ConnId;
+use crate::server::Seen;
 use crate::world::{Violation, World};
 
 /// What was observed so far.
@@ -181,9 +182,9 @@ impl World<'_> {
             return Err(format!("s{} has left its role: {lost}", server + 1));
         }
         let serving = process.replica().is_serving();
-        let role = (zab.state(), serving);
+        let seen = Seen { state: zab.state(), serving };
         let epoch = zab.epoch();
-        let before = std::mem::replace(&mut process.role, role);
+        let before = std::mem::replace(&mut process.seen, seen);
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
         if exact && serving {
             let known = *self.checks.digests.entry(zxid.0).or_insert((digest, server));
@@ -196,8 +197,8 @@ impl World<'_> {
                 ));
             }
         }
-        if role == (ServerState::Leading, true) {
-            if before != role {
+        if seen.leads() {
+            if before != seen {
                 drop(state);
                 self.check_new_leader(server, epoch)?;
                 return Ok(());
@@ -266,7 +267,7 @@ impl World<'_> {
                     format!(
                         "s{} {:?} serving {} at {} with {} sessions, disk idle {}, outstanding {}; ",
                         index + 1,
-                        process.role.0,
+                        process.seen.state,
                         process.replica().is_serving(),
                         state.last_zxid(),
                         state.sessions().len(),

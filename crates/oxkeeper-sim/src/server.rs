@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::{Node, Op, Settings as NodeSettings, Started, TreeStream};
+use oxkeeper_node::{Node, Op, RoleId, Settings as NodeSettings, Started, TreeStream};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
@@ -40,8 +40,24 @@ pub struct Process {
     pub port: QuorumPort,
     /// Its clients.
     pub clients: BTreeMap<ConnId, Accepted>,
-    /// Role seen last, for the checks.
-    pub role: (ServerState, bool),
+    /// For the checks.
+    pub seen: Seen,
+}
+
+/// What a server was seen doing last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its state.
+    pub state: ServerState,
+    /// Does it serve clients?
+    pub serving: bool,
+}
+
+impl Seen {
+    /// Does it lead, with a quorum behind it?
+    pub fn leads(self) -> bool {
+        self.state == ServerState::Leading && self.serving
+    }
 }
 
 impl Process {
@@ -170,7 +186,7 @@ impl World<'_> {
             queue,
             port: QuorumPort::default(),
             clients: BTreeMap::new(),
-            role: (ServerState::Looking, false),
+            seen: Seen { state: ServerState::Looking, serving: false },
         });
         self.after(1_000_000, Event::ReapIdle { server, incarnation });
         let delay = self.dice.between(10_000, 3_000_000);
@@ -384,8 +400,8 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.connect_elections(self.server);
     }
 
-    fn dial(&mut self, term: u64, leader: ServerId) {
-        self.world.start_dial(self.server, term, (leader - 1) as usize);
+    fn dial(&mut self, role: RoleId, leader: ServerId) {
+        self.world.start_dial(self.server, role, (leader - 1) as usize);
     }
 
     fn hang_up(&mut self) {
@@ -396,8 +412,8 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.send_to_leader(self.server, packets);
     }
 
-    fn listen(&mut self, term: u64) {
-        self.world.listen(self.server, term);
+    fn listen(&mut self, role: RoleId) {
+        self.world.listen(self.server, role);
     }
 
     fn stop_listening(&mut self) {

@@ -136,7 +136,7 @@ impl Replica {
     pub(super) fn replace_state(&mut self, state: State) {
         let old = {
             let mut current = self.shared.state.write();
-            self.shared.next_generation();
+            self.shared.next_state_id();
             std::mem::replace(&mut *current, state)
         };
         // Freeing a large tree takes a while: not under the lock.

@@ -29,8 +29,8 @@ use crate::outbox::Outbox;
 const MAX_UNKNOWN: usize = 64;
 /// Learners that may be connected at once.
 const MAX_LINKS: usize = 1024;
-/// Attempts to open the port at each of its addresses. The first pauses between them are short, since the listener of the term
-/// before may still be closing; they grow up to [`BIND_PAUSE`].
+/// Attempts to open the port at each of its addresses. The first pauses between them are short, since the
+/// listener of the role before may still be closing; they grow up to [`BIND_PAUSE`].
 const BIND_ATTEMPTS: u32 = 14;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
