@@ -29,6 +29,6 @@ pub use node::{Driver, Event, Node};
 pub use old_proposals::OldProposals;
 pub use port::{PortEvent, RoleId};
 pub use snapshot::{SnapshotJob, SnapshotSettings, SnapshotStep, StepSize};
-pub use start::{Settings, Started, start};
+pub use start::{NodeSettings, Started, start};
 pub use store::{Done, HistoryId, Op, Store, StoreSettings};
 pub use stream::{StreamStep, TreeStream};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oxkeeper_proto::Zxid;
-use oxkeeper_replica::{Now, Replica, Shared, replica};
+use oxkeeper_replica::{ClientPortSettings, Now, Replica, ReplicaConfig, Shared};
 use oxkeeper_storage::{Disk, EpochFiles, Epochs, StorageError};
 
 use crate::loading::LoadedState;
@@ -12,13 +12,13 @@ use crate::snapshot::{Purpose, SnapshotJob, SnapshotStep};
 use crate::store::{HistoryId, Store, StoreSettings};
 
 /// Everything a server is told at its start.
-pub struct Settings {
+pub struct NodeSettings {
     /// Of the disk queue.
     pub store: StoreSettings,
     /// Of the client port.
-    pub shared: oxkeeper_replica::Settings,
+    pub clients: ClientPortSettings,
     /// Of the replica.
-    pub replica: replica::Config,
+    pub replica: ReplicaConfig,
     /// Of an ensemble's member; `None`: standalone.
     pub zab: Option<oxkeeper_zab::Config>,
     /// Places watches in memory; clients should not know it.
@@ -44,12 +44,12 @@ pub struct Started<D: Disk> {
 pub fn start<D: Disk>(
     disk: D,
     loaded: LoadedState,
-    settings: Settings,
+    settings: NodeSettings,
     now: Now,
 ) -> Result<Started<D>, StorageError> {
     let LoadedState { state, history, contiguous_from, needs_snapshot, .. } = loaded;
-    let Settings { store, shared, replica, zab, watch_seed, random } = settings;
-    let shared = Arc::new(Shared::new(state, shared, watch_seed));
+    let NodeSettings { store, clients, replica, zab, watch_seed, random } = settings;
+    let shared = Arc::new(Shared::new(state, clients, watch_seed));
     if needs_snapshot {
         let job = SnapshotJob::new(
             disk.clone(),

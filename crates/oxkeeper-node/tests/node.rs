@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use oxkeeper_node::{
-    Done, LoadSettings, Op, Settings, SnapshotSettings, SnapshotStep, Started, StepSize,
+    Done, LoadSettings, NodeSettings, Op, SnapshotSettings, SnapshotStep, Started, StepSize,
     StoreSettings, StreamStep, load_state, start,
 };
 use oxkeeper_proto::Zxid;
@@ -32,9 +32,9 @@ const NOW: Now = Now { mono_ms: 1, wall_ms: 1_700_000_000_000 };
 /// A standalone server on `disk`.
 fn solo(disk: &MemDisk) -> Started<MemDisk> {
     let loaded = load_state(disk, &store_settings().load, &|_| {}).unwrap();
-    let settings = Settings {
+    let settings = NodeSettings {
         store: store_settings(),
-        shared: oxkeeper_replica::Settings {
+        clients: oxkeeper_replica::ClientPortSettings {
             server: 1,
             tick_ms: 2000,
             min_session_timeout_ms: 4000,
@@ -42,7 +42,7 @@ fn solo(disk: &MemDisk) -> Started<MemDisk> {
             auth: AuthSettings::default(),
             limits: LimitSettings::default(),
         },
-        replica: oxkeeper_replica::replica::Config {
+        replica: oxkeeper_replica::ReplicaConfig {
             prepare: PrepareSettings::default(),
             reap_interval_ms: 60_000,
             reap_per_minute: 10_000,

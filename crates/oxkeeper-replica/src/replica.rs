@@ -96,9 +96,9 @@ pub enum Output {
     Wake(Arc<Client>),
 }
 
-/// What a replica needs to know besides [`crate::Settings`].
+/// What a replica needs to know besides [`crate::ClientPortSettings`].
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ReplicaConfig {
     /// Rules of preparation (quotas, TTL nodes, digests).
     pub prepare: PrepareSettings,
     /// Container and TTL reaping interval (`znode.container.checkIntervalMs`), in ms.
@@ -159,7 +159,7 @@ pub struct LearnerCounts {
 #[derive(Debug)]
 pub struct Replica {
     shared: Arc<Shared>,
-    config: Config,
+    config: ReplicaConfig,
     mode: Mode,
     prepare: Prepare,
     tracker: SessionTracker,
@@ -201,7 +201,12 @@ pub struct Replica {
 
 impl Replica {
     /// A standalone server on the state in `shared`. It serves at once.
-    pub fn solo(shared: Arc<Shared>, config: Config, now: Now, out: &mut Vec<Output>) -> Replica {
+    pub fn solo(
+        shared: Arc<Shared>,
+        config: ReplicaConfig,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Replica {
         let last_zxid = shared.state.read().last_zxid();
         let mut replica = Replica::new(shared, config, Mode::Solo(Solo::new(last_zxid)), now);
         replica.start_serving(now, None, true);
@@ -213,7 +218,7 @@ impl Replica {
     /// It starts looking for a leader.
     pub fn member(
         shared: Arc<Shared>,
-        config: Config,
+        config: ReplicaConfig,
         zab: oxkeeper_zab::Config,
         epochs: (u32, u32),
         history: History,
@@ -231,7 +236,7 @@ impl Replica {
         replica
     }
 
-    fn new(shared: Arc<Shared>, config: Config, mode: Mode, now: Now) -> Replica {
+    fn new(shared: Arc<Shared>, config: ReplicaConfig, mode: Mode, now: Now) -> Replica {
         let settings = &shared.settings;
         let tracker = SessionTracker::new(settings.tick_ms);
         let prepare = Prepare::new(&shared.state.read(), config.prepare.clone());

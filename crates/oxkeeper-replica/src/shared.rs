@@ -13,7 +13,7 @@ use crate::meters::Meters;
 
 /// Settings of the client port.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ClientPortSettings {
     /// This server's id; 1 names a standalone server in session ids.
     pub server: i64,
     /// Unit of session expiry, in ms.
@@ -118,7 +118,7 @@ pub struct Shared {
     /// Watches of local connections.
     pub watches: Mutex<WatchTable>,
     /// Settings that do not change while the server runs.
-    pub settings: Settings,
+    pub settings: ClientPortSettings,
     /// Counters of the client port that the four-letter words show.
     pub stats: Stats,
     /// Everything else that is counted.
@@ -141,7 +141,7 @@ pub struct Shared {
 
 impl Shared {
     /// A server that is not serving yet. `seed` places watches in memory; clients should not know it.
-    pub fn new(state: State, settings: Settings, seed: u64) -> Self {
+    pub fn new(state: State, settings: ClientPortSettings, seed: u64) -> Self {
         let stats = Stats::default();
         stats.reset();
         Shared {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::{Node, Op, RoleId, Settings as NodeSettings, Started, TreeStream};
+use oxkeeper_node::{Node, NodeSettings, Op, RoleId, Started, TreeStream};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
+use oxkeeper_replica::{
+    Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
+};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
@@ -159,8 +161,8 @@ impl World<'_> {
         let mut dice = Dice::new(self.dice.any());
         let settings = NodeSettings {
             store: self.store_settings(),
-            shared: self.settings(server),
-            replica: oxkeeper_replica::replica::Config {
+            clients: self.client_port_settings(server),
+            replica: ReplicaConfig {
                 prepare: PrepareSettings::default(),
                 reap_interval_ms: 60_000,
                 reap_per_minute: 10_000,
@@ -210,8 +212,8 @@ impl World<'_> {
         }
     }
 
-    fn settings(&self, server: usize) -> Settings {
-        Settings {
+    fn client_port_settings(&self, server: usize) -> ClientPortSettings {
+        ClientPortSettings {
             server: server as i64 + 1,
             tick_ms: self.plan.tick_ms,
             min_session_timeout_ms: 200,

@@ -54,7 +54,7 @@ pub use container::Compression;
 pub use disk::{Disk, DiskError, DiskFile, Place};
 pub use epochs::{EpochFiles, Epochs};
 pub use error::StorageError;
-pub use load::{Database, LoadOptions, Loaded, OnLostTail, Proposal, load};
+pub use load::{Database, LoadOptions, Loaded, LoggedTxn, OnLostTail, load};
 pub use log_cut::Truncated;
 pub use log_range::{LogSpan, log_diff_allowed, read_range};
 pub use log_reader::{LogReader, LogRecord};

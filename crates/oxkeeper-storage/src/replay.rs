@@ -12,7 +12,7 @@ use oxkeeper_proto::{DecodeError, Zxid};
 
 use crate::disk::Disk;
 use crate::error::{LogProblem, StorageError};
-use crate::load::{LoadOptions, Proposal};
+use crate::load::{LoadOptions, LoggedTxn};
 use crate::log_reader::{LogReader, LogRecord};
 use crate::seams::{Seam, Seams};
 use crate::tail;
@@ -154,9 +154,9 @@ impl<'a> Replay<'a> {
     }
 
     /// The last transactions, in order and without a hole.
-    pub fn take_recent(&mut self) -> Vec<Proposal> {
+    pub fn take_recent(&mut self) -> Vec<LoggedTxn> {
         // Boxed: a buffer may have served for a much longer payload before.
-        let exact = |(zxid, payload): (Zxid, Vec<u8>)| Proposal {
+        let exact = |(zxid, payload): (Zxid, Vec<u8>)| LoggedTxn {
             zxid,
             payload: payload.into_boxed_slice().into(),
         };
