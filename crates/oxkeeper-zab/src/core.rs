@@ -53,7 +53,7 @@ pub struct Core {
     pub unflushed: Unflushed,
     /// Bytes that may wait in one place.
     pub queue_limit: usize,
-    /// The time of the input that is being treated.
+    /// The time of the input that is being treated: roles read it here alone.
     pub now_ms: u64,
     /// The newest committed proposals.
     pub log: CommittedLog,
@@ -73,7 +73,13 @@ pub struct Core {
 
 impl Core {
     /// The state as the disk has it.
-    pub fn new(config: Config, accepted: Epoch, current: Epoch, history: History) -> Core {
+    pub fn new(
+        config: Config,
+        accepted: Epoch,
+        current: Epoch,
+        history: History,
+        now_ms: u64,
+    ) -> Core {
         let limit = config.commit_log_count;
         let mut core = Core {
             config,
@@ -86,7 +92,7 @@ impl Core {
             marks: Watermarks::at(history.last_zxid),
             unflushed: Unflushed::default(),
             queue_limit: MAX_QUEUED_BYTES,
-            now_ms: 0,
+            now_ms,
             log: CommittedLog::new(limit, Vec::new()),
             lost_tail: None,
             adopted_unsaved: false,

@@ -33,7 +33,7 @@ impl Leader {
         link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
         link.promised = promised;
         link.stage = Stage::WaitingForEpoch;
-        if self.stage == Wait::Epoch {
+        if self.wait == Wait::Epoch {
             self.epoch = self.epoch.max(promised + 1);
             if core.config.ensemble.is_voter(server) {
                 self.reported.insert(server);
@@ -75,7 +75,7 @@ impl Leader {
         server: ServerId,
         promised: Epoch,
     ) -> Result<(), Lost> {
-        let established = matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        let established = matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
         let (epoch, last) = if established { (self.epoch, self.proposed) } else { self.summary };
         match core.take_history(server) {
             Some(theirs) if theirs <= (i64::from(epoch), last) => {
@@ -99,29 +99,24 @@ impl Leader {
 
     pub(super) fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
-            self.stage = Wait::SavingAccepted;
+            self.wait = Wait::SavingAccepted;
             core.disk(DiskRequest::SaveAcceptedEpoch(self.epoch), out);
         }
     }
 
     /// acceptedEpoch is durable: announce the epoch.
-    pub(super) fn on_accepted_saved(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) {
-        if self.stage != Wait::SavingAccepted {
+    pub(super) fn on_accepted_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if self.wait != Wait::SavingAccepted {
             return;
         }
-        self.enter(core, Wait::EpochAcks, now_ms);
+        self.enter(core, Wait::EpochAcks);
         self.epoch_acks.insert(core.config.me);
         self.send_leader_info(out);
         self.check_epoch_acks(core, out);
     }
 
     pub(super) fn send_leader_info(&mut self, out: &mut Vec<Output>) {
-        if matches!(self.stage, Wait::Epoch | Wait::SavingAccepted) {
+        if matches!(self.wait, Wait::Epoch | Wait::SavingAccepted) {
             return;
         }
         let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
@@ -153,7 +148,7 @@ impl Leader {
         link.last_zxid = packet.zxid;
         link.stage = Stage::WaitingForSync;
         // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
-        let open = !matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        let open = !matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
         if open && current != -1 {
             let theirs = (current as u32, packet.zxid);
             if self.summary < theirs {
@@ -163,7 +158,7 @@ impl Leader {
                 self.epoch_acks.insert(server);
             }
         }
-        match self.stage {
+        match self.wait {
             Wait::EpochAcks => self.check_epoch_acks(core, out),
             Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
             _ => {}
@@ -173,17 +168,17 @@ impl Leader {
 
     pub(super) fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
-            self.stage = Wait::SavingCurrent;
+            self.wait = Wait::SavingCurrent;
             core.disk(DiskRequest::SaveCurrentEpoch(self.epoch), out);
         }
     }
 
     /// currentEpoch is durable: synchronize the learners that wait for it.
-    pub(super) fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
-        if self.stage != Wait::SavingCurrent {
+    pub(super) fn on_current_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if self.wait != Wait::SavingCurrent {
             return;
         }
-        self.enter(core, Wait::NewLeaderAcks, now_ms);
+        self.enter(core, Wait::NewLeaderAcks);
         self.proposed = Zxid::new(self.epoch, 0);
         let waiting: Vec<_> = self
             .links
