@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use oxkeeper_proto::Zxid;
+use oxkeeper_proto::{Epochs, Zxid};
 use oxkeeper_replica::{ClientPortSettings, Now, Replica, ReplicaConfig, Shared};
-use oxkeeper_storage::{Disk, EpochFiles, Epochs, StorageError};
+use oxkeeper_storage::{Disk, EpochFiles, StorageError};
 
 use crate::loading::LoadedState;
 use crate::node::Node;
@@ -72,8 +72,7 @@ pub fn start<D: Disk>(
     let store = Store::new(disk, store, ends, shared.clone(), random)?;
     let mut outputs = Vec::new();
     let replica = match (zab, epochs) {
-        (Some(zab), Some(Epochs { accepted, current })) => {
-            let epochs = (accepted, current);
+        (Some(zab), Some(epochs)) => {
             Replica::member(shared.clone(), replica, zab, epochs, history, now, &mut outputs)
         }
         _ => Replica::solo(shared.clone(), replica, now, &mut outputs),

@@ -83,6 +83,16 @@ impl fmt::LowerHex for Zxid {
     }
 }
 
+/// The two epochs that a member keeps on disk. Never `accepted < current`.
+/// Source: `docs/spec/quorum-protocol.md` 2, `docs/spec/storage-formats.md` 10.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epochs {
+    /// acceptedEpoch: the newest epoch that this server has promised to take part in.
+    pub accepted: Epoch,
+    /// currentEpoch: the newest epoch whose history this server has taken over.
+    pub current: Epoch,
+}
+
 /// The 16 bytes a client must present to resume `session`.
 ///
 /// Every member of an ensemble, ours or Apache's, computes the same bytes: four outputs of

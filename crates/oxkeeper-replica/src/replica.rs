@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_proto::client::Id;
-use oxkeeper_proto::{ServerId, SessionId, Zxid};
+use oxkeeper_proto::{Epochs, ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
@@ -220,14 +220,13 @@ impl Replica {
         shared: Arc<Shared>,
         config: ReplicaConfig,
         zab: oxkeeper_zab::Config,
-        epochs: (u32, u32),
+        epochs: Epochs,
         history: History,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Replica {
         let mut zab_out = Vec::new();
-        let (accepted, current) = epochs;
-        let zab = Zab::new(zab, accepted, current, history, now.mono_ms, &mut zab_out);
+        let zab = Zab::new(zab, epochs, history, now.mono_ms, &mut zab_out);
         let mode = Mode::Ensemble(Box::new(zab));
         let mut replica = Replica::new(shared, config, mode, now);
         replica.note_election(now);
@@ -417,12 +416,12 @@ impl Replica {
     pub fn learner_counts(&self) -> LearnerCounts {
         let mut counts = LearnerCounts::default();
         let Some(zab) = self.zab() else { return counts };
-        for (_, server, observer, synced) in zab.learners() {
+        for learner in zab.learners() {
             counts.learners += 1;
-            match (synced, observer) {
+            match (learner.up_to_date, learner.observer) {
                 (false, _) => {}
                 (true, true) => counts.observers += 1,
-                (true, false) if zab.is_voter(server) => counts.followers += 1,
+                (true, false) if zab.is_voter(learner.server) => counts.followers += 1,
                 (true, false) => counts.strangers += 1,
             }
         }

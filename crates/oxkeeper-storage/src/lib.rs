@@ -52,7 +52,7 @@ mod tail;
 pub use acknowledged::MarkSync;
 pub use container::Compression;
 pub use disk::{Disk, DiskError, DiskFile, Place};
-pub use epochs::{EpochFiles, Epochs};
+pub use epochs::EpochFiles;
 pub use error::StorageError;
 pub use load::{Database, LoadOptions, Loaded, LoggedTxn, OnLostTail, load};
 pub use log_cut::Truncated;

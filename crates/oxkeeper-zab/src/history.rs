@@ -19,6 +19,21 @@ pub struct CommittedLog {
     limit: usize,
 }
 
+/// How new a server's history is: the newer one is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistorySummary {
+    /// currentEpoch, as wide as notifications have it.
+    pub epoch: i64,
+    /// The last logged zxid.
+    pub last: Zxid,
+}
+
+impl std::fmt::Display for HistorySummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "epoch {:#x}, last zxid {}", self.epoch, self.last)
+    }
+}
+
 /// How a learner is synchronized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {

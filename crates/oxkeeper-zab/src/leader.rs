@@ -14,6 +14,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::core::{Core, DiskAnswer};
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::history::HistorySummary;
 use crate::queue::ProposalQueue;
 use crate::{Effect, LinkId, Output, PortRequest, Proposal};
 use link::{Link, Stage};
@@ -83,6 +84,19 @@ pub struct SyncCounts {
     pub snap: u64,
 }
 
+/// A learner, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnerStatus {
+    /// Its connection.
+    pub link: LinkId,
+    /// The server at the other end.
+    pub server: ServerId,
+    /// Has it introduced itself as an observer?
+    pub observer: bool,
+    /// Does it serve?
+    pub up_to_date: bool,
+}
+
 /// The leading role.
 #[derive(Debug)]
 pub struct Leader {
@@ -92,7 +106,7 @@ pub struct Leader {
     /// Participants that reported an epoch, this server included.
     reported: BTreeSet<ServerId>,
     /// This server's history when it started to lead: no learner may have a newer one.
-    summary: (Epoch, Zxid),
+    summary: HistorySummary,
     epoch_acks: BTreeSet<ServerId>,
     new_leader_acks: BTreeSet<ServerId>,
     links: BTreeMap<LinkId, Link>,
@@ -120,7 +134,7 @@ impl Leader {
             wait: Wait::Epoch,
             epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
-            summary: (core.current, core.marks.applied()),
+            summary: core.summary(),
             epoch_acks: BTreeSet::new(),
             new_leader_acks: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -167,11 +181,15 @@ impl Leader {
         self.outstanding
     }
 
-    /// Learners: link, server, observer?, up to date?
-    pub fn learners(&self) -> impl Iterator<Item = (LinkId, ServerId, bool, bool)> + '_ {
+    /// Those who have introduced themselves.
+    pub fn learners(&self) -> impl Iterator<Item = LearnerStatus> + '_ {
         self.links.iter().filter_map(|(id, link)| {
-            let synced = link.stage == Stage::UpToDate;
-            link.server.map(|server| (*id, server, link.observer, synced))
+            Some(LearnerStatus {
+                link: *id,
+                server: link.server?,
+                observer: link.observer,
+                up_to_date: link.stage == Stage::UpToDate,
+            })
         })
     }
 

@@ -4,15 +4,15 @@
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
 use oxkeeper_proto::quorum::ServerState;
-use oxkeeper_proto::{Epoch, ServerId, Zxid};
+use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
 use crate::core::Core;
 use crate::election::{Elected, Election, Vote};
 use crate::error::Lost;
-use crate::leader::{Leader, SyncCounts};
+use crate::leader::{Leader, LearnerStatus, SyncCounts};
 use crate::learner::{Learner, SyncKind};
 use crate::queue::ProposalQueue;
-use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Phase, PortRequest};
+use crate::{Config, DiskRequest, Effect, History, Input, Output, Phase, PortRequest};
 
 /// A leader that turns this server away at once is not asked again at once: the pause before the next
 /// election grows by this with each failure, in ms.
@@ -52,8 +52,7 @@ impl Zab {
     /// A server with this on its disk. It starts LOOKING.
     pub fn new(
         config: Config,
-        accepted: Epoch,
-        current: Epoch,
+        epochs: Epochs,
         history: History,
         now_ms: u64,
         out: &mut Vec<Output>,
@@ -63,10 +62,10 @@ impl Zab {
             leader: config.me,
             zxid: history.last_zxid,
             round: 0,
-            peer_epoch: i64::from(current),
+            peer_epoch: i64::from(epochs.current),
         };
         let mut zab = Zab {
-            core: Core::new(config, accepted, current, history, now_ms),
+            core: Core::new(config, epochs, history, now_ms),
             election,
             role: Role::Looking,
             vote,
@@ -152,8 +151,8 @@ impl Zab {
         }
     }
 
-    /// Leader: its learners as (link, server, observer, up to date).
-    pub fn learners(&self) -> Vec<(LinkId, ServerId, bool, bool)> {
+    /// Leader: its learners.
+    pub fn learners(&self) -> Vec<LearnerStatus> {
         match &self.role {
             Role::Leading(leader) => leader.learners().collect(),
             _ => Vec::new(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::quorum::{Notification, Packet, PacketKind};
-use oxkeeper_proto::{ServerId, Zxid};
+use oxkeeper_proto::{Epochs, ServerId, Zxid};
 use oxkeeper_replica::{
     Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
 };
@@ -173,7 +173,7 @@ impl World {
                 force_snapshot_sync: snapshots,
                 fast_election: false,
             };
-            let epochs = (server.disk.accepted, server.disk.current);
+            let epochs = Epochs { accepted: server.disk.accepted, current: server.disk.current };
             Replica::member(shared, config, zab, epochs, history, now, &mut out)
         });
         self.perform(id, out);

@@ -10,6 +10,7 @@ use super::link::{Link, Stage};
 use super::{Leader, MAX_EPOCH, Wait};
 use crate::core::Core;
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::history::HistorySummary;
 use crate::{DiskRequest, LinkId, Output, PortRequest};
 
 impl Leader {
@@ -76,19 +77,22 @@ impl Leader {
         promised: Epoch,
     ) -> Result<(), Lost> {
         let established = matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
-        let (epoch, last) = if established { (self.epoch, self.proposed) } else { self.summary };
+        let ours = if established {
+            HistorySummary { epoch: i64::from(self.epoch), last: self.proposed }
+        } else {
+            self.summary
+        };
         match core.take_history(server) {
-            Some(theirs) if theirs <= (i64::from(epoch), last) => {
+            Some(theirs) if theirs <= ours => {
                 core.seen_epoch = core.seen_epoch.max(promised);
                 Err(Lost::PromisedNewer { server, theirs: promised, ours: self.epoch })
             }
-            Some((current, zxid)) => {
+            Some(theirs) => {
                 if core.refuse_newer(server, self.epoch) {
                     tracing::error!(
-                        "server {server} is refused: its history (epoch {current:#x}, last zxid \
-                         {zxid}) is newer than that of this leader (epoch {epoch:#x}, last zxid \
-                         {last}). Have other members lost their data? The ensemble goes on without \
-                         server {server}; keep its data directory until you know"
+                        "server {server} is refused: its history ({theirs}) is newer than that of this \
+                         leader ({ours}). Have other members lost their data? The ensemble goes on \
+                         without server {server}; keep its data directory until you know"
                     );
                 }
                 Ok(())
@@ -150,7 +154,7 @@ impl Leader {
         // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
         let open = !matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
         if open && current != -1 {
-            let theirs = (current as u32, packet.zxid);
+            let theirs = HistorySummary { epoch: i64::from(current as u32), last: packet.zxid };
             if self.summary < theirs {
                 return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
             }
