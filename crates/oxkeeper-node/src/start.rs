@@ -9,7 +9,7 @@ use oxkeeper_storage::{Disk, EpochFiles, StorageError};
 use crate::loading::LoadedState;
 use crate::node::Node;
 use crate::snapshot::{Purpose, SnapshotJob, SnapshotStep};
-use crate::store::{HistoryId, Store, StoreSettings};
+use crate::store::{HistoryId, LogEnds, Store, StoreSettings};
 
 /// Everything a server is told at its start.
 pub struct NodeSettings {
@@ -68,7 +68,7 @@ pub fn start<D: Disk>(
         Some(_) => Some(EpochFiles::new(disk.clone()).load(last)?),
         None => None,
     };
-    let ends = (contiguous_from, last.max(Zxid::ZERO));
+    let ends = LogEnds { proven_from: contiguous_from, last: last.max(Zxid::ZERO) };
     let store = Store::new(disk, store, ends, shared.clone(), random)?;
     let mut outputs = Vec::new();
     let replica = match (zab, epochs) {

@@ -80,6 +80,15 @@ pub struct StoreSettings {
     pub load: LoadSettings,
 }
 
+/// What the log on disk has of the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogEnds {
+    /// From here on the log has every transaction, for sure.
+    pub proven_from: Zxid,
+    /// The history's last zxid.
+    pub last: Zxid,
+}
+
 /// Tells the histories on a disk apart: another one begins with each cut, load and snapshot from a leader.
 /// A periodic snapshot of an earlier one must not become part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,11 +117,11 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    /// A queue on a history that ends with `last`, all of it in the log from `proven_from` on.
-    pub fn new(
+    /// A queue on the history that was loaded.
+    pub(crate) fn new(
         disk: D,
         settings: StoreSettings,
-        (proven_from, last): (Zxid, Zxid),
+        LogEnds { proven_from, last }: LogEnds,
         shared: Arc<Shared>,
         mut random: Box<dyn FnMut() -> u64 + Send>,
     ) -> Result<Store<D>, StorageError> {

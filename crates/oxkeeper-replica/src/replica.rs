@@ -142,6 +142,14 @@ struct PendingSync {
     after: Zxid,
 }
 
+/// A connection whose session the leader is asked for.
+#[derive(Debug)]
+struct Revalidating {
+    client: Arc<Client>,
+    /// Negotiated.
+    timeout_ms: i32,
+}
+
 /// The learners of a leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LearnerCounts {
@@ -169,7 +177,8 @@ pub struct Replica {
     sessions: Map<SessionId, Arc<Client>>,
     in_flight: Map<SessionId, VecDeque<InFlight>>,
     syncs: VecDeque<PendingSync>,
-    revalidating: Map<SessionId, Vec<(Arc<Client>, i32)>>,
+    /// Connections that ask the leader whether their session lives.
+    revalidating: Map<SessionId, Vec<Revalidating>>,
     next_session: SessionId,
     /// Sessions whose connection has ended since touches were last reported to the leader.
     departed: Vec<(SessionId, i32)>,
@@ -179,7 +188,7 @@ pub struct Replica {
     received: Option<Box<State>>,
     /// Connections to wake at the end of the batch.
     woken: Vec<Arc<Client>>,
-    /// Scratch for the outputs of zab.
+    /// Empty between inputs; kept for its memory.
     zab_out: Vec<oxkeeper_zab::Output>,
     /// When to look for containers next; only while leading.
     next_reap_ms: u64,

@@ -150,7 +150,7 @@ fn learner_event(event: LearnerEvent) -> Option<PortEvent> {
             tracing::error!(%error, "cannot open the quorum port");
             PortEvent::ListenFailed
         }
-        LearnerEvent::Connected { link, .. } => PortEvent::LearnerConnected(link),
+        LearnerEvent::Connected { link } => PortEvent::LearnerConnected(link),
         LearnerEvent::Packets { link, packets } => PortEvent::FromLearner(link, packets),
         LearnerEvent::Streamed { link, bytes, ended } => {
             PortEvent::SnapshotStreamed { link, bytes, ended }

@@ -391,7 +391,8 @@ fn client_port_settings(config: &ServerConfig) -> ClientPortSettings {
             connection_fill_ms: clients.connection_fill_ms,
             connection_fill_count: clients.connection_fill_count,
             connection_weights: clients.connection_weights,
-            connection_weight: (clients.connection_weight_global, clients.connection_weight_renew),
+            connection_weight_new: clients.connection_weight_global,
+            connection_weight_renewed: clients.connection_weight_renew,
         },
     }
 }

@@ -251,7 +251,7 @@ impl<T> Base<T> {
     ) -> Result<(), StorageError> {
         let Some(newest) = self.skipped.first() else { return replayed };
         let (reached, next) = match (&replayed, replay.unproven) {
-            (_, Some((previous, found))) if previous < newest.zxid => (previous, Some(found)),
+            (_, Some(seam)) if seam.before < newest.zxid => (seam.before, Some(seam.behind)),
             (Err(StorageError::Hole { previous, found, .. }), _) if *previous < newest.zxid => {
                 (*previous, Some(*found))
             }

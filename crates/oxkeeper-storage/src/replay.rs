@@ -17,6 +17,15 @@ use crate::log_reader::{LogReader, LogRecord};
 use crate::seams::{Seam, Seams};
 use crate::tail;
 
+/// A seam at which transactions may be missing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unproven {
+    /// The last zxid before it.
+    pub before: Zxid,
+    /// The first one behind it.
+    pub behind: Zxid,
+}
+
 /// What a replay has come to.
 pub(crate) struct Replay<'a> {
     options: &'a LoadOptions,
@@ -27,8 +36,8 @@ pub(crate) struct Replay<'a> {
     pub replayed: u64,
     /// From here to `last` every transaction is in the log, for sure.
     pub contiguous_from: Zxid,
-    /// The zxids before and behind the first seam that nothing proves.
-    pub unproven: Option<(Zxid, Zxid)>,
+    /// The first seam that nothing proves.
+    pub unproven: Option<Unproven>,
     /// Whether the last digest that could be compared was equal.
     digests_agree: bool,
     recent: VecDeque<(Zxid, Vec<u8>)>,
@@ -134,7 +143,7 @@ impl<'a> Replay<'a> {
         {
             return Err(hole(record, self.last, Some(behind.last)));
         }
-        self.unproven.get_or_insert((self.last, record.zxid));
+        self.unproven.get_or_insert(Unproven { before: self.last, behind: record.zxid });
         self.contiguous_from = Zxid(record.zxid.0 - 1);
         self.recent.clear();
         Ok(())

@@ -58,8 +58,6 @@ pub enum LearnerEvent {
     Connected {
         /// The new link.
         link: LinkId,
-        /// The other end.
-        from: SocketAddr,
     },
     /// Packets, in order.
     Packets {
@@ -82,6 +80,7 @@ pub enum LearnerEvent {
         /// Which.
         link: LinkId,
         /// In plain words.
+        #[cfg_attr(not(test), expect(dead_code, reason = "logged where it is known"))]
         reason: String,
     },
 }
@@ -249,7 +248,7 @@ async fn serve(acceptor: Arc<Acceptor>, link: LinkId, stream: TcpStream, from: S
         }
         return;
     };
-    (acceptor.events)(LearnerEvent::Connected { link, from });
+    (acceptor.events)(LearnerEvent::Connected { link });
     let reason = match first {
         Ok(packets) => read(&acceptor, link, &mut reader, &outbox, packets).await,
         Err(reason) => reason,
