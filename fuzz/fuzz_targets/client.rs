@@ -13,9 +13,9 @@ use oxkeeper_proto::client::{ConnectRequest, RequestHeader, put_frame};
 use oxkeeper_proto::jute::{put_int, put_string};
 use oxkeeper_proto::{Encode, OpCode};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::replica::Config;
 use oxkeeper_replica::{
-    Client, Connection, Input, Now, Output, Replica, Settings, Shared, Written,
+    Client, ClientPortSettings, Connection, Input, Now, Output, Replica, ReplicaConfig, Shared,
+    Written,
 };
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::PrepareSettings;
@@ -31,7 +31,7 @@ struct Server {
 
 impl Server {
     fn start(mode: u8) -> Server {
-        let settings = Settings {
+        let settings = ClientPortSettings {
             server: 1,
             tick_ms: 2000,
             min_session_timeout_ms: 4000,
@@ -39,7 +39,7 @@ impl Server {
             auth: Default::default(),
             limits: LimitSettings { large_threshold: 500, ..LimitSettings::default() },
         };
-        let config = Config {
+        let config = ReplicaConfig {
             prepare: PrepareSettings { extended_types: mode & 4 != 0, ..Default::default() },
             reap_interval_ms: 60_000,
             reap_per_minute: 100,

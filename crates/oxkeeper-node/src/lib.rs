@@ -5,7 +5,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`node`] | the replica, who gets its outputs, and in which order |
-//! | [`port`] | the quorum port: the term of a link, packets collected per link |
+//! | [`port`] | the quorum port: which role an event belongs to, packets collected per link |
 //! | [`store`] | the disk queue: log, epoch files, cuts, reloads, what is published and purged |
 //! | [`snapshot`] | a snapshot of a tree that goes on changing, in steps |
 //! | [`stream`] | the tree on its way to a learner, in steps |
@@ -27,8 +27,8 @@ pub mod stream;
 pub use loading::{LoadSettings, LoadedState, Milestone, load_state};
 pub use node::{Driver, Event, Node};
 pub use old_proposals::OldProposals;
-pub use port::PortEvent;
+pub use port::{PortEvent, RoleId};
 pub use snapshot::{SnapshotJob, SnapshotSettings, SnapshotStep, StepSize};
-pub use start::{Settings, Started, start};
-pub use store::{Done, Op, Store, StoreSettings};
+pub use start::{NodeSettings, Started, start};
+pub use store::{Done, HistoryId, Op, Store, StoreSettings};
 pub use stream::{StreamStep, TreeStream};

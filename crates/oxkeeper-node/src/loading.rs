@@ -4,7 +4,7 @@ use oxkeeper_proto::snapshot::{Database, DigestCheck, NodeRecord, SnapshotDigest
 use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Acl, Zxid};
 use oxkeeper_state::{Options, State, StateDatabase};
-use oxkeeper_storage::{Disk, LoadOptions, StorageError, load};
+use oxkeeper_storage::{Disk, LoadOptions, LoggedTxn, StorageError, load};
 use oxkeeper_zab::{History, Proposal};
 
 /// How a data directory is read.
@@ -113,6 +113,6 @@ pub fn load_state<D: Disk>(
 }
 
 /// What the log has as the protocol wants it.
-pub(crate) fn proposal(logged: oxkeeper_storage::Proposal) -> Proposal {
+pub(crate) fn proposal(logged: LoggedTxn) -> Proposal {
     Proposal { zxid: logged.zxid, payload: logged.payload }
 }

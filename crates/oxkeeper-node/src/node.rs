@@ -10,7 +10,7 @@ use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Now, Output, Replica};
 use oxkeeper_zab::{CloseReason, DiskRequest, ElectionRequest, LinkId, LogRead, PortRequest};
 
-use crate::port::{Port, PortEvent};
+use crate::port::{Port, PortEvent, RoleId};
 use crate::stream::TreeStream;
 
 /// Few proposals under way, few replies: handled at once, without waiting for more.
@@ -23,8 +23,8 @@ pub enum Event {
     Input(Input),
     /// From the quorum port.
     Port {
-        /// Of the link or listener; see [`Driver::dial`] and [`Driver::listen`].
-        term: u64,
+        /// In which it happened; see [`Driver::dial`] and [`Driver::listen`].
+        role: RoleId,
         /// What happened.
         event: PortEvent,
     },
@@ -41,14 +41,14 @@ pub trait Driver {
     fn connect_election(&mut self);
 
     /// Connect to this leader's quorum port; replaces what was dialled or listened to before.
-    fn dial(&mut self, term: u64, leader: ServerId);
+    fn dial(&mut self, role: RoleId, leader: ServerId);
     /// Close the connection to the leader, or give up connecting.
     fn hang_up(&mut self);
     /// Send encoded packets to the leader.
     fn send_to_leader(&mut self, packets: Vec<u8>);
 
     /// Open the quorum port for learners; replaces what was dialled or listened to before.
-    fn listen(&mut self, term: u64);
+    fn listen(&mut self, role: RoleId);
     /// Close the quorum port and all links to learners.
     fn stop_listening(&mut self);
     /// Send encoded packets to a learner.
@@ -114,8 +114,8 @@ impl Node {
         let Node { replica, port, outputs, .. } = self;
         match event {
             Event::Input(input) => replica.handle(now, input, outputs),
-            Event::Port { term, event } => {
-                port.inputs(term, event, |input| replica.handle(now, input, outputs));
+            Event::Port { role, event } => {
+                port.inputs(role, event, |input| replica.handle(now, input, outputs));
             }
         }
     }
@@ -158,13 +158,13 @@ impl Node {
     fn at_port(&mut self, request: PortRequest, driver: &mut impl Driver) {
         let Node { replica, port, .. } = self;
         match request {
-            PortRequest::ConnectLeader(server) => driver.dial(port.next_term(), server),
+            PortRequest::ConnectLeader(server) => driver.dial(port.next_role(), server),
             PortRequest::CloseLeader => {
                 port.flush(driver);
                 driver.hang_up();
             }
             PortRequest::ToLeader(packet) => port.send_to_leader(&packet),
-            PortRequest::Listen => driver.listen(port.next_term()),
+            PortRequest::Listen => driver.listen(port.next_role()),
             PortRequest::StopListening => {
                 port.flush(driver);
                 driver.stop_listening();

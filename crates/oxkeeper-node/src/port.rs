@@ -10,8 +10,13 @@ use oxkeeper_zab::{Input as Z, LinkId, Proposal};
 
 use crate::node::Driver;
 
-/// What happened on the quorum port. It belongs to the link or listener that was asked for with a term,
-/// and is told with that.
+/// A role that this server has taken since its process began: following one leader, or leading. A role
+/// dials or listens once; what its link or listener tells is told with its id, and means nothing to a
+/// later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoleId(u64);
+
+/// What happened on the quorum port, in one role.
 pub enum PortEvent {
     /// The connection to the leader stands.
     LeaderConnected,
@@ -21,7 +26,7 @@ pub enum PortEvent {
     SnapshotProgress,
     /// It was read to its end, its signature is right.
     SnapshotReceived(Box<StateLoader>),
-    /// The connection could not be made, or ended. The last event of its term.
+    /// The connection could not be made, or ended. The last event of its role.
     LeaderClosed,
     /// The port cannot be opened.
     ListenFailed,
@@ -76,8 +81,8 @@ impl PortEvent {
 /// Connections to the leader or from learners, as the node sees them.
 #[derive(Debug, Default)]
 pub(crate) struct Port {
-    /// Counts links to leaders and listeners: events of an earlier one are stale.
-    term: u64,
+    /// The present or last role: events of an earlier one are stale.
+    role: RoleId,
     to_leader: Vec<u8>,
     to_learners: BTreeMap<LinkId, Vec<u8>>,
     /// zxid of the SNAP packet whose stream is arriving.
@@ -85,10 +90,10 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// A link or listener begins; what an earlier one tells is stale from now on.
-    pub fn next_term(&mut self) -> u64 {
-        self.term += 1;
-        self.term
+    /// A role begins; what an earlier one's link or listener tells is stale from now on.
+    pub fn next_role(&mut self) -> RoleId {
+        self.role.0 += 1;
+        self.role
     }
 
     /// Collects a packet for the leader.
@@ -118,9 +123,9 @@ impl Port {
         }
     }
 
-    /// What an event means to the replica; nothing if its term is over.
-    pub fn inputs(&mut self, term: u64, event: PortEvent, mut take: impl FnMut(Input)) {
-        if term != self.term {
+    /// What an event means to the replica; nothing if its role is over.
+    pub fn inputs(&mut self, role: RoleId, event: PortEvent, mut take: impl FnMut(Input)) {
+        if role != self.role {
             return;
         }
         match event {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use oxkeeper_proto::snapshot::SnapshotDigest;
 use oxkeeper_proto::txn::DIGEST_VERSION;
-use oxkeeper_replica::Shared;
+use oxkeeper_replica::{Shared, StateId};
 use oxkeeper_state::{State, Walk};
 use oxkeeper_storage::{
     CompleteSnapshot, Compression, Disk, Sections, SnapshotWriter, StorageError,
 };
+
+use crate::store::HistoryId;
 
 /// How snapshots are written.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +53,8 @@ pub struct SnapshotJob<D: Disk> {
     disk: D,
     shared: Arc<Shared>,
     settings: SnapshotSettings,
-    /// [`Store::generation`](crate::Store) when it was asked for.
-    generation: u64,
+    /// The history when it was asked for.
+    history: HistoryId,
     purpose: Purpose,
     begun: Option<Begun<D>>,
 }
@@ -69,32 +71,32 @@ pub enum Purpose {
 struct Begun<D: Disk> {
     walk: Walk,
     writer: SnapshotWriter<D>,
-    /// [`Shared::generation`] of the tree that is walked.
-    tree: u64,
+    /// Of the state that is walked.
+    state: StateId,
     chunk: Vec<u8>,
 }
 
 impl<D: Disk> std::fmt::Debug for SnapshotJob<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SnapshotJob").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("SnapshotJob").field("history", &self.history).finish_non_exhaustive()
     }
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    /// A snapshot of the state in `shared`, asked for in this generation of the store.
+    /// A snapshot of the state in `shared`, asked for in this history of the store.
     pub fn new(
         disk: D,
         shared: Arc<Shared>,
         settings: SnapshotSettings,
-        generation: u64,
+        history: HistoryId,
         purpose: Purpose,
     ) -> SnapshotJob<D> {
-        SnapshotJob { disk, shared, settings, generation, purpose, begun: None }
+        SnapshotJob { disk, shared, settings, history, purpose, begun: None }
     }
 
     /// Goes with the outcome to [`Op::Publish`](crate::Op::Publish).
-    pub fn generation(&self) -> u64 {
-        self.generation
+    pub fn history(&self) -> HistoryId {
+        self.history
     }
 
     /// Writes a piece. After anything but [`SnapshotStep::More`] the job is over.
@@ -109,7 +111,7 @@ impl<D: Disk> SnapshotJob<D> {
         let mut done = false;
         while !done && begun.chunk.len() < size.chunk {
             let state = self.shared.state.read();
-            if self.shared.generation() != begun.tree {
+            if self.shared.state_id() != begun.state {
                 return Ok(SnapshotStep::Outdated);
             }
             done = begun.walk.step(&state, size.nodes, size.bytes, &mut begun.chunk);
@@ -133,9 +135,9 @@ impl<D: Disk> SnapshotJob<D> {
     }
 
     fn begin(&self, size: StepSize) -> Result<Begun<D>, StorageError> {
-        let (walk, tree) = {
+        let (walk, state) = {
             let state = self.shared.state.read();
-            (Walk::begin(&state), self.shared.generation())
+            (Walk::begin(&state), self.shared.state_id())
         };
         let create = match self.purpose {
             Purpose::Periodic => SnapshotWriter::create,
@@ -144,16 +146,16 @@ impl<D: Disk> SnapshotJob<D> {
         let writer = create(self.disk.clone(), walk.zxid(), self.settings.compression)?;
         let mut chunk = Vec::with_capacity(size.chunk + size.bytes);
         walk.put_tables(&mut chunk);
-        Ok(Begun { walk, writer, tree, chunk })
+        Ok(Begun { walk, writer, state, chunk })
     }
 
     fn complete(&mut self) -> Result<SnapshotStep<D>, StorageError> {
-        let Some(Begun { walk, writer, tree, .. }) = self.begun.take() else {
+        let Some(Begun { walk, writer, state: began_in, .. }) = self.begun.take() else {
             return Ok(SnapshotStep::Outdated);
         };
         let sections = {
             let state = self.shared.state.read();
-            if self.shared.generation() != tree {
+            if self.shared.state_id() != began_in {
                 return Ok(SnapshotStep::Outdated);
             }
             sections(&walk, &state, self.settings.last_zxid_section)

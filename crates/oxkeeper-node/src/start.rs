@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use oxkeeper_proto::Zxid;
-use oxkeeper_replica::{Now, Replica, Shared, replica};
-use oxkeeper_storage::{Disk, EpochFiles, Epochs, StorageError};
+use oxkeeper_proto::{Epochs, Zxid};
+use oxkeeper_replica::{ClientPortSettings, Now, Replica, ReplicaConfig, Shared};
+use oxkeeper_storage::{Disk, EpochFiles, StorageError};
 
 use crate::loading::LoadedState;
 use crate::node::Node;
 use crate::snapshot::{Purpose, SnapshotJob, SnapshotStep};
-use crate::store::{Store, StoreSettings};
+use crate::store::{HistoryId, LogEnds, Store, StoreSettings};
 
 /// Everything a server is told at its start.
-pub struct Settings {
+pub struct NodeSettings {
     /// Of the disk queue.
     pub store: StoreSettings,
     /// Of the client port.
-    pub shared: oxkeeper_replica::Settings,
+    pub clients: ClientPortSettings,
     /// Of the replica.
-    pub replica: replica::Config,
+    pub replica: ReplicaConfig,
     /// Of an ensemble's member; `None`: standalone.
     pub zab: Option<oxkeeper_zab::Config>,
     /// Places watches in memory; clients should not know it.
@@ -44,15 +44,20 @@ pub struct Started<D: Disk> {
 pub fn start<D: Disk>(
     disk: D,
     loaded: LoadedState,
-    settings: Settings,
+    settings: NodeSettings,
     now: Now,
 ) -> Result<Started<D>, StorageError> {
     let LoadedState { state, history, contiguous_from, needs_snapshot, .. } = loaded;
-    let Settings { store, shared, replica, zab, watch_seed, random } = settings;
-    let shared = Arc::new(Shared::new(state, shared, watch_seed));
+    let NodeSettings { store, clients, replica, zab, watch_seed, random } = settings;
+    let shared = Arc::new(Shared::new(state, clients, watch_seed));
     if needs_snapshot {
-        let job =
-            SnapshotJob::new(disk.clone(), shared.clone(), store.snapshot, 0, Purpose::Periodic);
+        let job = SnapshotJob::new(
+            disk.clone(),
+            shared.clone(),
+            store.snapshot,
+            HistoryId::default(),
+            Purpose::Periodic,
+        );
         let SnapshotStep::Complete(complete) = job.run()? else {
             panic!("nobody else has the state yet");
         };
@@ -63,12 +68,11 @@ pub fn start<D: Disk>(
         Some(_) => Some(EpochFiles::new(disk.clone()).load(last)?),
         None => None,
     };
-    let ends = (contiguous_from, last.max(Zxid::ZERO));
+    let ends = LogEnds { proven_from: contiguous_from, last: last.max(Zxid::ZERO) };
     let store = Store::new(disk, store, ends, shared.clone(), random)?;
     let mut outputs = Vec::new();
     let replica = match (zab, epochs) {
-        (Some(zab), Some(Epochs { accepted, current })) => {
-            let epochs = (accepted, current);
+        (Some(zab), Some(epochs)) => {
             Replica::member(shared.clone(), replica, zab, epochs, history, now, &mut outputs)
         }
         _ => Replica::solo(shared.clone(), replica, now, &mut outputs),

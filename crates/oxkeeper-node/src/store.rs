@@ -25,8 +25,8 @@ pub enum Op<D: Disk> {
     Request(DiskRequest),
     /// A periodic snapshot has ended: give it its name, unless the history was replaced since.
     Publish {
-        /// [`SnapshotJob::generation`].
-        generation: u64,
+        /// [`SnapshotJob::history`].
+        history: HistoryId,
         /// Nothing, if it was given up.
         complete: Option<Box<CompleteSnapshot<D>>>,
     },
@@ -80,6 +80,20 @@ pub struct StoreSettings {
     pub load: LoadSettings,
 }
 
+/// What the log on disk has of the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogEnds {
+    /// From here on the log has every transaction, for sure.
+    pub proven_from: Zxid,
+    /// The history's last zxid.
+    pub last: Zxid,
+}
+
+/// Tells the histories on a disk apart: another one begins with each cut, load and snapshot from a leader.
+/// A periodic snapshot of an earlier one must not become part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistoryId(u64);
+
 /// The disk queue.
 pub struct Store<D: Disk> {
     disk: D,
@@ -90,8 +104,7 @@ pub struct Store<D: Disk> {
     shared: Arc<Shared>,
     old_proposals: OldProposals<D>,
     snapshot_running: bool,
-    /// Counts replacements of the history (cuts, reloads, snapshots from a leader).
-    generation: u64,
+    history: HistoryId,
     /// For thresholds that should differ between members.
     random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -104,11 +117,11 @@ impl<D: Disk> std::fmt::Debug for Store<D> {
 }
 
 impl<D: Disk> Store<D> {
-    /// A queue on a history that ends with `last`, all of it in the log from `proven_from` on.
-    pub fn new(
+    /// A queue on the history that was loaded.
+    pub(crate) fn new(
         disk: D,
         settings: StoreSettings,
-        (proven_from, last): (Zxid, Zxid),
+        LogEnds { proven_from, last }: LogEnds,
         shared: Arc<Shared>,
         mut random: Box<dyn FnMut() -> u64 + Send>,
     ) -> Result<Store<D>, StorageError> {
@@ -133,7 +146,7 @@ impl<D: Disk> Store<D> {
             shared,
             old_proposals,
             snapshot_running: false,
-            generation: 0,
+            history: HistoryId::default(),
             random,
         })
     }
@@ -203,9 +216,9 @@ impl<D: Disk> Store<D> {
     fn other(&mut self, op: Op<D>, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
         match op {
             Op::Request(request) => self.request(request, done),
-            Op::Publish { generation, complete } => {
+            Op::Publish { history, complete } => {
                 self.snapshot_running = false;
-                match complete.filter(|_| generation == self.generation) {
+                match complete.filter(|_| history == self.history) {
                     Some(complete) => publish(*complete, done),
                     None => Ok(()),
                 }
@@ -262,7 +275,7 @@ impl<D: Disk> Store<D> {
 
     /// A snapshot that must be durable before the protocol goes on: the tree came from the leader.
     fn save_snapshot(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
-        self.generation += 1;
+        self.history.0 += 1;
         done(Done::SnapshotBegun);
         let SnapshotStep::Complete(complete) = self.snapshot(Purpose::Adoption).run()? else {
             panic!("nobody replaces the state while the role waits for its snapshot");
@@ -279,11 +292,11 @@ impl<D: Disk> Store<D> {
 
     fn snapshot(&self, purpose: Purpose) -> SnapshotJob<D> {
         let (disk, shared) = (self.disk.clone(), self.shared.clone());
-        SnapshotJob::new(disk, shared, self.settings.snapshot, self.generation, purpose)
+        SnapshotJob::new(disk, shared, self.settings.snapshot, self.history, purpose)
     }
 
     fn reload(&mut self, done: &mut impl FnMut(Done<D>)) -> Result<(), StorageError> {
-        self.generation += 1;
+        self.history.0 += 1;
         let loaded = {
             let done = std::cell::RefCell::new(&mut *done);
             let reached = |milestone| (done.borrow_mut())(Done::Reached(milestone));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use oxkeeper_replica::Shared;
+use oxkeeper_replica::{Shared, StateId};
 use oxkeeper_state::Walk;
 
 /// What a step has come to.
@@ -21,7 +21,8 @@ pub enum StreamStep {
 /// A snapshot stream.
 pub struct TreeStream {
     shared: Arc<Shared>,
-    begun: Option<(Walk, u64)>,
+    /// The walk, and the state that it began in.
+    begun: Option<(Walk, StateId)>,
 }
 
 impl std::fmt::Debug for TreeStream {
@@ -56,13 +57,13 @@ impl TreeStream {
     /// Appends what `nodes` nodes make, or about `bytes`.
     pub fn step(&mut self, nodes: u32, bytes: usize, out: &mut Vec<u8>) -> StreamStep {
         let state = self.shared.state.read();
-        let now = self.shared.generation();
-        let (walk, generation) = self.begun.get_or_insert_with(|| {
+        let now = self.shared.state_id();
+        let (walk, began_in) = self.begun.get_or_insert_with(|| {
             let walk = Walk::begin(&state);
             walk.put_tables(out);
             (walk, now)
         });
-        if *generation != now {
+        if *began_in != now {
             return StreamStep::Outdated;
         }
         match walk.step(&state, nodes, bytes, out) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use oxkeeper_node::{
-    Done, LoadSettings, Op, Settings, SnapshotSettings, SnapshotStep, Started, StepSize,
+    Done, LoadSettings, NodeSettings, Op, SnapshotSettings, SnapshotStep, Started, StepSize,
     StoreSettings, StreamStep, load_state, start,
 };
 use oxkeeper_proto::Zxid;
@@ -32,9 +32,9 @@ const NOW: Now = Now { mono_ms: 1, wall_ms: 1_700_000_000_000 };
 /// A standalone server on `disk`.
 fn solo(disk: &MemDisk) -> Started<MemDisk> {
     let loaded = load_state(disk, &store_settings().load, &|_| {}).unwrap();
-    let settings = Settings {
+    let settings = NodeSettings {
         store: store_settings(),
-        shared: oxkeeper_replica::Settings {
+        clients: oxkeeper_replica::ClientPortSettings {
             server: 1,
             tick_ms: 2000,
             min_session_timeout_ms: 4000,
@@ -42,7 +42,7 @@ fn solo(disk: &MemDisk) -> Started<MemDisk> {
             auth: AuthSettings::default(),
             limits: LimitSettings::default(),
         },
-        replica: oxkeeper_replica::replica::Config {
+        replica: oxkeeper_replica::ReplicaConfig {
             prepare: PrepareSettings::default(),
             reap_interval_ms: 60_000,
             reap_per_minute: 10_000,
@@ -106,10 +106,10 @@ fn a_snapshot_of_a_history_that_was_replaced_gets_no_name() {
     let (_, mut jobs) = run(&mut server, (1..=4).map(append).collect()).unwrap();
     server.shared.state.write().set_last_zxid(Zxid::new(0, 4));
     let job = jobs.pop().expect("snapCount is reached");
-    let generation = job.generation();
+    let history = job.history();
     let SnapshotStep::Complete(complete) = job.run().unwrap() else { panic!("not complete") };
     let cut = Op::Request(DiskRequest::Truncate(Zxid::new(0, 2)));
-    let publish = Op::Publish { generation, complete: Some(complete) };
+    let publish = Op::Publish { history, complete: Some(complete) };
     let (texts, _) = run(&mut server, vec![cut, publish]).unwrap();
     assert_eq!(texts, ["reloaded 0x2"]);
     assert_eq!(names(&disk, "snapshot."), ["snapshot.0"]);
@@ -148,9 +148,9 @@ fn a_purge_waits_for_its_turn_and_keeps_what_a_start_needs() {
         let (_, jobs) = run(&mut server, appends).unwrap();
         server.shared.state.write().set_last_zxid(Zxid::new(0, round * 4 + 4));
         for job in jobs {
-            let generation = job.generation();
+            let history = job.history();
             let SnapshotStep::Complete(complete) = job.run().unwrap() else { panic!() };
-            run(&mut server, vec![Op::Publish { generation, complete: Some(complete) }]).unwrap();
+            run(&mut server, vec![Op::Publish { history, complete: Some(complete) }]).unwrap();
         }
     }
     let before = names(&disk, "snapshot.").len();

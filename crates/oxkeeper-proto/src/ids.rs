@@ -49,6 +49,20 @@ impl Zxid {
         let counter = self.counter().checked_add(1)?;
         (counter != Zxid::COUNTER_END).then(|| Zxid::new(self.epoch(), counter))
     }
+
+    /// May a transaction of this zxid stand behind `previous` in a history: is it the next of its epoch,
+    /// or the first of a later one? Anything else is a hole that no start would survive
+    /// (ZOOKEEPER-3642, ZOOKEEPER-4925). How the epoch before a later one ended the numbers do not say.
+    ///
+    /// Nothing may follow -1, a history that is empty and not trusted: only a snapshot can replace that.
+    /// Source: `docs/spec/quorum-protocol.md` 2, `docs/spec/storage-formats.md` 2 and 7.2.
+    pub fn may_follow(self, previous: Zxid) -> bool {
+        if previous.epoch() == self.epoch() {
+            previous.0.checked_add(1) == Some(self.0)
+        } else {
+            previous.epoch() < self.epoch() && self.counter() == 1
+        }
+    }
 }
 
 impl fmt::Debug for Zxid {
@@ -67,6 +81,16 @@ impl fmt::LowerHex for Zxid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::LowerHex::fmt(&self.0, f)
     }
+}
+
+/// The two epochs that a member keeps on disk. Never `accepted < current`.
+/// Source: `docs/spec/quorum-protocol.md` 2, `docs/spec/storage-formats.md` 10.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epochs {
+    /// acceptedEpoch: the newest epoch that this server has promised to take part in.
+    pub accepted: Epoch,
+    /// currentEpoch: the newest epoch whose history this server has taken over.
+    pub current: Epoch,
 }
 
 /// The 16 bytes a client must present to resume `session`.
@@ -114,6 +138,26 @@ mod tests {
     fn the_counter_ends_before_its_last_value() {
         assert_eq!(Zxid::new(3, 0xffff_fffd).next(), Some(Zxid::new(3, 0xffff_fffe)));
         assert_eq!(Zxid::new(3, 0xffff_fffe).next(), None);
+    }
+
+    #[test]
+    fn a_zxid_follows_the_one_before_it_or_any_of_an_earlier_epoch_if_it_is_an_epochs_first() {
+        let follows = |previous, next| Zxid::may_follow(next, previous);
+        assert!(follows(Zxid::new(1, 1), Zxid::new(1, 2)));
+        assert!(follows(Zxid::new(1, 7), Zxid::new(3, 1)));
+        assert!(follows(Zxid::ZERO, Zxid::new(0, 1)));
+        for (previous, next) in [
+            (Zxid::new(1, 1), Zxid::new(1, 1)),
+            (Zxid::new(1, 1), Zxid::new(1, 3)),
+            (Zxid::new(1, 1), Zxid::new(2, 2)),
+            (Zxid::new(2, 1), Zxid::new(1, 1)),
+            (Zxid::new(1, u32::MAX), Zxid::new(2, 0)),
+            (Zxid(-1), Zxid::ZERO),
+            (Zxid(-1), Zxid::new(1, 1)),
+            (Zxid(i64::MAX), Zxid(i64::MIN)),
+        ] {
+            assert!(!follows(previous, next), "{next} behind {previous}");
+        }
     }
 
     #[test]

@@ -23,5 +23,5 @@ pub mod snapshot;
 pub mod txn;
 
 pub use client::{Acl, ErrorCode, OpCode, Stat};
-pub use ids::{Epoch, ServerId, SessionId, Zxid};
+pub use ids::{Epoch, Epochs, ServerId, SessionId, Zxid};
 pub use jute::{Decode, DecodeError, Encode, Reader};

@@ -458,7 +458,7 @@ mod tests {
     use oxkeeper_proto::client::{ConnectRequest, put_frame};
 
     use super::*;
-    use crate::shared::Settings;
+    use crate::shared::ClientPortSettings;
 
     /// A socket that takes everything. While it does, the task looks at its input, and pauses.
     struct Busy {
@@ -483,7 +483,7 @@ mod tests {
     }
 
     fn wakes_after_a_write(input: Vec<u8>) -> usize {
-        let settings = Settings {
+        let settings = ClientPortSettings {
             server: 1,
             tick_ms: 2000,
             min_session_timeout_ms: 4000,

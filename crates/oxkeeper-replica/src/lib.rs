@@ -34,8 +34,8 @@ pub mod summary;
 pub use client::wake::Written;
 pub use client::{Client, Connection, Progress};
 pub use meters::Meters;
-pub use replica::{Input, Now, Output, Replica};
-pub use shared::{Settings, Shared};
+pub use replica::{Input, Now, Output, Replica, ReplicaConfig};
+pub use shared::{ClientPortSettings, Shared, StateId};
 pub use summary::Summary;
 
 /// A map whose order does not depend on the machine or the run.

@@ -23,8 +23,10 @@ pub struct LimitSettings {
     pub connection_fill_count: i64,
     /// `connection_throttle_weight_enabled`.
     pub connection_weights: bool,
-    /// Weights of a new and of a renewed session.
-    pub connection_weight: (i64, i64),
+    /// Weight of a new session.
+    pub connection_weight_new: i64,
+    /// Weight of a session that goes on.
+    pub connection_weight_renewed: i64,
 }
 
 impl Default for LimitSettings {
@@ -40,7 +42,8 @@ impl Default for LimitSettings {
             connection_fill_ms: 1,
             connection_fill_count: 1,
             connection_weights: false,
-            connection_weight: (3, 2),
+            connection_weight_new: 3,
+            connection_weight_renewed: 2,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_proto::client::Id;
-use oxkeeper_proto::{ServerId, SessionId, Zxid};
+use oxkeeper_proto::{Epochs, ServerId, SessionId, Zxid};
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::{Prepare, PrepareSettings};
 use oxkeeper_state::watch::WatcherId;
@@ -96,9 +96,9 @@ pub enum Output {
     Wake(Arc<Client>),
 }
 
-/// What a replica needs to know besides [`crate::Settings`].
+/// What a replica needs to know besides [`crate::ClientPortSettings`].
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ReplicaConfig {
     /// Rules of preparation (quotas, TTL nodes, digests).
     pub prepare: PrepareSettings,
     /// Container and TTL reaping interval (`znode.container.checkIntervalMs`), in ms.
@@ -142,6 +142,14 @@ struct PendingSync {
     after: Zxid,
 }
 
+/// A connection whose session the leader is asked for.
+#[derive(Debug)]
+struct Revalidating {
+    client: Arc<Client>,
+    /// Negotiated.
+    timeout_ms: i32,
+}
+
 /// The learners of a leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LearnerCounts {
@@ -159,7 +167,7 @@ pub struct LearnerCounts {
 #[derive(Debug)]
 pub struct Replica {
     shared: Arc<Shared>,
-    config: Config,
+    config: ReplicaConfig,
     mode: Mode,
     prepare: Prepare,
     tracker: SessionTracker,
@@ -169,7 +177,8 @@ pub struct Replica {
     sessions: Map<SessionId, Arc<Client>>,
     in_flight: Map<SessionId, VecDeque<InFlight>>,
     syncs: VecDeque<PendingSync>,
-    revalidating: Map<SessionId, Vec<(Arc<Client>, i32)>>,
+    /// Connections that ask the leader whether their session lives.
+    revalidating: Map<SessionId, Vec<Revalidating>>,
     next_session: SessionId,
     /// Sessions whose connection has ended since touches were last reported to the leader.
     departed: Vec<(SessionId, i32)>,
@@ -179,7 +188,7 @@ pub struct Replica {
     received: Option<Box<State>>,
     /// Connections to wake at the end of the batch.
     woken: Vec<Arc<Client>>,
-    /// Scratch for the outputs of zab.
+    /// Empty between inputs; kept for its memory.
     zab_out: Vec<oxkeeper_zab::Output>,
     /// When to look for containers next; only while leading.
     next_reap_ms: u64,
@@ -201,7 +210,12 @@ pub struct Replica {
 
 impl Replica {
     /// A standalone server on the state in `shared`. It serves at once.
-    pub fn solo(shared: Arc<Shared>, config: Config, now: Now, out: &mut Vec<Output>) -> Replica {
+    pub fn solo(
+        shared: Arc<Shared>,
+        config: ReplicaConfig,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Replica {
         let last_zxid = shared.state.read().last_zxid();
         let mut replica = Replica::new(shared, config, Mode::Solo(Solo::new(last_zxid)), now);
         replica.start_serving(now, None, true);
@@ -213,16 +227,15 @@ impl Replica {
     /// It starts looking for a leader.
     pub fn member(
         shared: Arc<Shared>,
-        config: Config,
+        config: ReplicaConfig,
         zab: oxkeeper_zab::Config,
-        epochs: (u32, u32),
+        epochs: Epochs,
         history: History,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Replica {
         let mut zab_out = Vec::new();
-        let (accepted, current) = epochs;
-        let zab = Zab::new(zab, accepted, current, history, now.mono_ms, &mut zab_out);
+        let zab = Zab::new(zab, epochs, history, now.mono_ms, &mut zab_out);
         let mode = Mode::Ensemble(Box::new(zab));
         let mut replica = Replica::new(shared, config, mode, now);
         replica.note_election(now);
@@ -231,7 +244,7 @@ impl Replica {
         replica
     }
 
-    fn new(shared: Arc<Shared>, config: Config, mode: Mode, now: Now) -> Replica {
+    fn new(shared: Arc<Shared>, config: ReplicaConfig, mode: Mode, now: Now) -> Replica {
         let settings = &shared.settings;
         let tracker = SessionTracker::new(settings.tick_ms);
         let prepare = Prepare::new(&shared.state.read(), config.prepare.clone());
@@ -412,12 +425,12 @@ impl Replica {
     pub fn learner_counts(&self) -> LearnerCounts {
         let mut counts = LearnerCounts::default();
         let Some(zab) = self.zab() else { return counts };
-        for (_, server, observer, synced) in zab.learners() {
+        for learner in zab.learners() {
             counts.learners += 1;
-            match (synced, observer) {
+            match (learner.up_to_date, learner.observer) {
                 (false, _) => {}
                 (true, true) => counts.observers += 1,
-                (true, false) if zab.is_voter(server) => counts.followers += 1,
+                (true, false) if zab.is_voter(learner.server) => counts.followers += 1,
                 (true, false) => counts.strangers += 1,
             }
         }

@@ -13,7 +13,7 @@ use crate::meters::Meters;
 
 /// Settings of the client port.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ClientPortSettings {
     /// This server's id; 1 names a standalone server in session ids.
     pub server: i64,
     /// Unit of session expiry, in ms.
@@ -105,6 +105,11 @@ impl Stats {
     }
 }
 
+/// Tells the states of a process apart: another one begins when the whole state is replaced, and when a
+/// proposal is applied that no quorum vouches for. A walk over the tree must not go on in another state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateId(u64);
+
 /// The part of a server that many threads see.
 #[derive(Debug)]
 pub struct Shared {
@@ -113,7 +118,7 @@ pub struct Shared {
     /// Watches of local connections.
     pub watches: Mutex<WatchTable>,
     /// Settings that do not change while the server runs.
-    pub settings: Settings,
+    pub settings: ClientPortSettings,
     /// Counters of the client port that the four-letter words show.
     pub stats: Stats,
     /// Everything else that is counted.
@@ -122,9 +127,8 @@ pub struct Shared {
     serving_since_ms: AtomicU64,
     /// Token bucket in front of new sessions.
     pub connection_throttle: Mutex<ConnectionThrottle>,
-    /// Counts replacements of the whole state, and proposals applied while not serving; changes only
-    /// under the write lock.
-    generation: AtomicU64,
+    /// Changes only under the write lock.
+    state_id: AtomicU64,
     /// Are clients served? False without a quorum.
     serving: AtomicBool,
     /// The process ends: nobody is served again.
@@ -137,7 +141,7 @@ pub struct Shared {
 
 impl Shared {
     /// A server that is not serving yet. `seed` places watches in memory; clients should not know it.
-    pub fn new(state: State, settings: Settings, seed: u64) -> Self {
+    pub fn new(state: State, settings: ClientPortSettings, seed: u64) -> Self {
         let stats = Stats::default();
         stats.reset();
         Shared {
@@ -148,7 +152,7 @@ impl Shared {
             stats,
             meters: Meters::default(),
             serving_since_ms: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            state_id: AtomicU64::new(0),
             serving: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             outstanding: AtomicI64::new(0),
@@ -166,14 +170,14 @@ impl Shared {
         self.ending.store(true, Ordering::Release);
     }
 
-    /// Which state this is: a walk over the tree must not go on in another one. Stable while the state
-    /// is locked.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// Which state this is. Stable while the state is locked.
+    pub fn state_id(&self) -> StateId {
+        StateId(self.state_id.load(Ordering::Acquire))
     }
 
-    pub(crate) fn next_generation(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    /// What was walked before has nothing to do with what follows.
+    pub(crate) fn next_state_id(&self) {
+        self.state_id.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn set_serving(&self, serving: bool) {

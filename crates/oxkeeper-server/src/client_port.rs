@@ -123,11 +123,6 @@ impl ClientPort {
         self.connections.lock().clients.len()
     }
 
-    /// No connections?
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Accepts connections for ever. Run one per listener, and [`Self::reap_idle`] once.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
@@ -376,7 +371,7 @@ struct Task<'a> {
     read_half: OwnedReadHalf,
     /// Received, not yet consumed.
     input: Vec<u8>,
-    /// Scratch for requests to the replica.
+    /// Requests to the replica; empty between batches, kept for its memory.
     inputs: Vec<Input>,
 }
 

@@ -54,8 +54,6 @@ pub struct DiskStats {
     pub startup_txns_load_time: Summary,
     /// Transactions replayed.
     pub startup_txns_loaded: Summary,
-    /// zxid and wall clock seconds of the last snapshot taken; 0 before the first.
-    pub last_snapshot: Mutex<(i64, i64)>,
 }
 
 impl DiskStats {
@@ -272,11 +270,10 @@ impl Answers {
             Done::Synced(synced) => self.synced(synced),
             Done::TakeSnapshot(job) => self.take_snapshot(job),
             Done::SnapshotBegun => self.snapshot_begun = Some(Instant::now()),
-            Done::Published { zxid, .. } => {
+            Done::Published { .. } => {
                 if let Some(begun) = self.snapshot_begun.take() {
                     self.stats.snapshottime.record(begun.elapsed().as_millis() as u64);
                 }
-                *self.stats.last_snapshot.lock() = (zxid.0, crate::wall_seconds());
             }
             Done::Reached(milestone) => self.timer.reached(milestone),
             Done::Purged(Ok(purged)) => tracing::info!(?purged, "purge task completed"),
@@ -309,10 +306,10 @@ impl Answers {
     /// Takes a periodic snapshot on a thread of its own. It is named by the log thread, behind everything
     /// that it may contain.
     fn take_snapshot(&self, job: SnapshotJob<RealDisk>) {
-        let generation = job.generation();
+        let history = job.history();
         let (queue, stats, pace) =
             (self.queue.clone(), self.stats.clone(), self.settings.snapshot_pace);
-        let publish = move |complete| Job::Op(Op::Publish { generation, complete });
+        let publish = move |complete| Job::Op(Op::Publish { history, complete });
         let work = move || {
             let begun = Instant::now();
             let complete = write_paced(job, pace).unwrap_or_else(|error| fatal(&error));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use oxkeeper_node::node::FEW;
-use oxkeeper_node::{Node, PortEvent, TreeStream};
+use oxkeeper_node::{Node, PortEvent, RoleId, TreeStream};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_replica::{Client, Input, Replica};
@@ -38,8 +38,8 @@ impl Event {
     }
 
     /// From the quorum port.
-    pub fn port(term: u64, event: PortEvent) -> Event {
-        Event::Node(oxkeeper_node::Event::Port { term, event })
+    pub fn port(role: RoleId, event: PortEvent) -> Event {
+        Event::Node(oxkeeper_node::Event::Port { role, event })
     }
 
     /// Is it handled in a few microseconds, as a rule?
@@ -183,10 +183,10 @@ impl oxkeeper_node::Driver for Surroundings {
         }
     }
 
-    fn dial(&mut self, term: u64, leader: ServerId) {
+    fn dial(&mut self, role: RoleId, leader: ServerId) {
         let met_at = self.election.as_ref().and_then(|election| election.met_at(leader));
         if let Some(peers) = &mut self.peers {
-            peers.dial(term, leader, met_at);
+            peers.dial(role, leader, met_at);
         }
     }
 
@@ -202,9 +202,9 @@ impl oxkeeper_node::Driver for Surroundings {
         }
     }
 
-    fn listen(&mut self, term: u64) {
+    fn listen(&mut self, role: RoleId) {
         if let Some(peers) = &mut self.peers {
-            peers.listen(term);
+            peers.listen(role);
         }
     }
 

@@ -221,7 +221,7 @@ enum Command {
     /// A link's reader or writer ended.
     Lost {
         peer: ServerId,
-        generation: u64,
+        link_id: u64,
         reason: String,
     },
     Shutdown,
@@ -381,7 +381,7 @@ impl Actor {
                 }
             }
             Command::Attempted { peer, result } => self.attempted(peer, result),
-            Command::Lost { peer, generation, reason } => self.lost(peer, generation, &reason),
+            Command::Lost { peer, link_id, reason } => self.lost(peer, link_id, &reason),
             Command::Shutdown => unreachable!("handled by the loop"),
         }
     }
@@ -522,7 +522,7 @@ impl Actor {
     fn install(&mut self, id: ServerId, stream: TcpStream, rest: Vec<u8>) {
         self.take_down(id, "replaced by a newer connection");
         self.next_id += 1;
-        let generation = self.next_id;
+        let link_id = self.next_id;
         if self.config.ensemble.servers.contains_key(&id)
             && let Ok(address) = stream.peer_addr()
         {
@@ -539,10 +539,10 @@ impl Actor {
         peer.failures = 0;
         peer.told = None;
         let lost = move |reason| {
-            let _ = mailbox.send(Command::Lost { peer: id, generation, reason });
+            let _ = mailbox.send(Command::Lost { peer: id, link_id, reason });
         };
         let slot = peer.slot.subscribe();
-        let link = Link::start(&mut self.tasks, id, generation, (stream, rest), slot, events, lost);
+        let link = Link::start(&mut self.tasks, id, link_id, (stream, rest), slot, events, lost);
         peer.link = Some(link);
     }
 
@@ -555,9 +555,9 @@ impl Actor {
         }
     }
 
-    fn lost(&mut self, id: ServerId, generation: u64, reason: &str) {
+    fn lost(&mut self, id: ServerId, link_id: u64, reason: &str) {
         let current = self.peers.get(&id).and_then(|peer| peer.link.as_ref());
-        if current.is_some_and(|link| link.generation == generation) {
+        if current.is_some_and(|link| link.id == link_id) {
             self.take_down(id, reason);
             self.forget_stranger(id);
         }

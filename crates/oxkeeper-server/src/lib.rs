@@ -2,45 +2,43 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | zoo.cfg and process properties |
-//! | [`server`] | start-up, signals, shutdown |
+//! | [`main`] (`server`) | start-up, signals, shutdown |
+//! | `config` | zoo.cfg and process properties |
 //! | `logging`, [`termination`] | log lines, the last word |
-//! | [`client_port`], [`words`], [`view`] | clients, four-letter words |
-//! | [`http`] | health and metrics |
-//! | [`election_links`], [`quorum_links`], [`peers`] | the other servers |
-//! | [`driver`] | the replica thread |
-//! | [`disk`] | the log thread, snapshots, old proposals |
+//! | `client_port`, `words`, `view` | clients, four-letter words |
+//! | `http` | health and metrics |
+//! | [`names`], `listen` | names to addresses, ports to listeners |
+//! | `election_links`, `quorum_links`, `outbox`, `peers` | the other servers |
+//! | `driver`, [`mailbox`] | the replica thread, and what wakes it |
+//! | `disk` | the log thread, snapshots, old proposals |
 
-pub mod client_port;
-pub mod clock;
-pub mod config;
-pub mod disk;
-pub mod driver;
-pub mod election_links;
-pub mod http;
-pub mod listen;
+mod client_port;
+mod clock;
+mod config;
+mod disk;
+mod driver;
+mod election_links;
+mod http;
+mod listen;
 mod logging;
 pub mod mailbox;
 pub mod names;
 mod outbox;
-pub mod peers;
-pub mod quorum_links;
-pub mod server;
+mod peers;
+mod quorum_links;
+mod server;
 mod signals;
 pub mod termination;
-pub mod view;
-pub mod words;
+mod view;
+mod words;
 
+pub use config::properties;
 pub use logging::LogFormat;
 pub use server::main;
+pub use words::VERSION;
 
 /// A random number from the operating system, for thresholds and seeds.
-pub fn random() -> u64 {
+fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
-}
-
-/// Wall clock in seconds since 1970.
-pub fn wall_seconds() -> i64 {
-    clock::Clock::start().now().wall_ms / 1000
 }

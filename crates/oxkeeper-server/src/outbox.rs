@@ -46,19 +46,19 @@ impl SnapshotSource for TreeStream {
 /// Is told how many bytes of a snapshot the socket has taken so far, and whether that was all.
 pub(crate) type Progress = Box<dyn Fn(u64, bool) + Send + Sync>;
 
-struct Snapshot {
+struct Tree {
     source: Box<dyn SnapshotSource>,
     progress: Progress,
 }
 
-enum Entry {
+enum Waiting {
     Buffer(Bytes),
-    Snapshot(Snapshot),
+    Tree(Tree),
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<Entry>,
+struct Sending {
+    queue: VecDeque<Waiting>,
     /// Bytes of buffers queued or being written by the task.
     bytes: usize,
     /// Bytes of snapshots that the socket has taken.
@@ -75,51 +75,52 @@ pub(crate) struct Outbox {
     half: OwnedWriteHalf,
     /// Most bytes that may wait.
     limit: usize,
-    state: Mutex<State>,
+    sending: Mutex<Sending>,
     wake: Notify,
 }
 
 impl Outbox {
     /// Starts the writing task; must be called on the runtime.
     pub(crate) fn start(half: OwnedWriteHalf, limit: usize) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox { half, limit, state: Mutex::default(), wake: Notify::new() });
+        let outbox =
+            Arc::new(Outbox { half, limit, sending: Mutex::default(), wake: Notify::new() });
         tokio::spawn(outbox.clone().write_queue());
         outbox
     }
 
     /// Sends a buffer. After a failure or close it is dropped: the reader reports the end.
     pub(crate) fn send(&self, buffer: Bytes) {
-        let mut state = self.state.lock();
-        if state.closed || buffer.is_empty() {
+        let mut sending = self.sending.lock();
+        if sending.closed || buffer.is_empty() {
             return;
         }
-        match self.write_directly(&state, &buffer) {
+        match self.write_directly(&sending, &buffer) {
             Ok(written) if written == buffer.len() => {}
             Ok(written) => {
                 let rest = buffer.slice(written..);
-                state.bytes += rest.len();
-                if state.bytes > self.limit.saturating_add(state.streamed) {
-                    let text = format!("it does not read: {} bytes are waiting", state.bytes);
-                    return self.fail(&mut state, text);
+                sending.bytes += rest.len();
+                if sending.bytes > self.limit.saturating_add(sending.streamed) {
+                    let text = format!("it does not read: {} bytes are waiting", sending.bytes);
+                    return self.fail(&mut sending, text);
                 }
-                state.queue.push_back(Entry::Buffer(rest));
+                sending.queue.push_back(Waiting::Buffer(rest));
                 self.wake.notify_one();
             }
-            Err(error) => self.fail(&mut state, error.to_string()),
+            Err(error) => self.fail(&mut sending, error.to_string()),
         }
     }
 
     /// Sends a snapshot: what the source produces, then the signature.
     pub(crate) fn send_snapshot(&self, source: Box<dyn SnapshotSource>, progress: Progress) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            state.queue.push_back(Entry::Snapshot(Snapshot { source, progress }));
+        let mut sending = self.sending.lock();
+        if !sending.closed {
+            sending.queue.push_back(Waiting::Tree(Tree { source, progress }));
             self.wake.notify_one();
         }
     }
 
-    fn write_directly(&self, state: &State, buffer: &[u8]) -> io::Result<usize> {
-        if state.writing || !state.queue.is_empty() {
+    fn write_directly(&self, sending: &Sending, buffer: &[u8]) -> io::Result<usize> {
+        if sending.writing || !sending.queue.is_empty() {
             return Ok(0);
         }
         match self.half.try_write(buffer) {
@@ -131,29 +132,29 @@ impl Outbox {
     /// Closes the connection; the reader sees its end at once. `failure`: why, if the owner did not
     /// ask for it.
     pub(crate) fn close(&self, failure: Option<String>) {
-        let mut state = self.state.lock();
-        if !state.closed {
-            self.shut(&mut state, failure);
+        let mut sending = self.sending.lock();
+        if !sending.closed {
+            self.shut(&mut sending, failure);
         }
     }
 
     /// True once the connection was closed from this side.
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.sending.lock().closed
     }
 
     /// Why this side closed the connection, if it was not asked to.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.state.lock().failure.clone()
+        self.sending.lock().failure.clone()
     }
 
-    fn fail(&self, state: &mut State, reason: String) {
-        self.shut(state, Some(reason));
+    fn fail(&self, sending: &mut Sending, reason: String) {
+        self.shut(sending, Some(reason));
     }
 
-    fn shut(&self, state: &mut State, failure: Option<String>) {
-        state.closed = true;
-        state.failure = failure;
+    fn shut(&self, sending: &mut Sending, failure: Option<String>) {
+        sending.closed = true;
+        sending.failure = failure;
         // An error means that the connection is gone already.
         let _ = socket2::SockRef::from(self.half.as_ref()).shutdown(Shutdown::Both);
         self.wake.notify_one();
@@ -165,16 +166,16 @@ impl Outbox {
                 Work::Batch(mut batch) => {
                     let len: usize = batch.iter().map(Bytes::len).sum();
                     let result = self.write_all(&mut batch).await;
-                    self.state.lock().bytes -= len;
+                    self.sending.lock().bytes -= len;
                     result
                 }
-                Work::Snapshot(snapshot) => self.write_snapshot(snapshot).await,
+                Work::Tree(tree) => self.write_tree(tree).await,
             };
             if let Err(error) = result {
                 self.close(Some(error.to_string()));
             }
         }
-        let unsent = std::mem::take(&mut self.state.lock().queue);
+        let unsent = std::mem::take(&mut self.sending.lock().queue);
         // A snapshot source can hold much.
         spawn_blocking(move || drop(unsent));
     }
@@ -183,12 +184,12 @@ impl Outbox {
     async fn next_work(&self) -> Option<Work> {
         loop {
             {
-                let mut state = self.state.lock();
-                if state.closed {
+                let mut sending = self.sending.lock();
+                if sending.closed {
                     return None;
                 }
-                let work = take_work(&mut state.queue);
-                state.writing = work.is_some();
+                let work = take_work(&mut sending.queue);
+                sending.writing = work.is_some();
                 if work.is_some() {
                     return work;
                 }
@@ -213,8 +214,8 @@ impl Outbox {
     }
 
     /// Writes one piece while the next is being produced.
-    async fn write_snapshot(&self, snapshot: Snapshot) -> io::Result<()> {
-        let Snapshot { source, progress } = snapshot;
+    async fn write_tree(&self, tree: Tree) -> io::Result<()> {
+        let Tree { source, progress } = tree;
         let (mut sent, mut told) = (0, Instant::now());
         let mut next = spawn_blocking(move || produce(source));
         loop {
@@ -228,7 +229,7 @@ impl Outbox {
             };
             next = spawn_blocking(move || produce(source));
             sent += piece.len();
-            self.state.lock().streamed += piece.len();
+            self.sending.lock().streamed += piece.len();
             self.write_all(&mut VecDeque::from([Bytes::from(piece)])).await?;
             if told.elapsed() > TELL {
                 told = Instant::now();
@@ -240,19 +241,19 @@ impl Outbox {
 
 enum Work {
     Batch(VecDeque<Bytes>),
-    Snapshot(Snapshot),
+    Tree(Tree),
 }
 
-fn take_work(queue: &mut VecDeque<Entry>) -> Option<Work> {
+fn take_work(queue: &mut VecDeque<Waiting>) -> Option<Work> {
     let mut batch = VecDeque::new();
     while batch.len() < MAX_SLICES {
         match queue.pop_front() {
-            Some(Entry::Buffer(buffer)) => batch.push_back(buffer),
-            Some(Entry::Snapshot(snapshot)) if batch.is_empty() => {
-                return Some(Work::Snapshot(snapshot));
+            Some(Waiting::Buffer(buffer)) => batch.push_back(buffer),
+            Some(Waiting::Tree(tree)) if batch.is_empty() => {
+                return Some(Work::Tree(tree));
             }
-            Some(snapshot) => {
-                queue.push_front(snapshot);
+            Some(tree) => {
+                queue.push_front(tree);
                 break;
             }
             None => break,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxkeeper_node::{PortEvent, TreeStream};
+use oxkeeper_node::{PortEvent, RoleId, TreeStream};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_state::StateLoader;
@@ -71,10 +71,10 @@ impl Peers {
     }
 
     /// Connects to a leader. `met_at`: where it was met while it was elected.
-    pub fn dial(&mut self, term: u64, server: ServerId, met_at: Option<IpAddr>) {
+    pub fn dial(&mut self, role: RoleId, server: ServerId, met_at: Option<IpAddr>) {
         let Some(spec) = self.config.ensemble.servers.get(&server) else {
             tracing::error!("the elected leader {server} is not in the configuration");
-            return self.tell(term, PortEvent::LeaderClosed);
+            return self.tell(role, PortEvent::LeaderClosed);
         };
         let config = LeaderLinkConfig {
             addresses: spec.quorum_addresses().collect(),
@@ -85,7 +85,7 @@ impl Peers {
         let (seed, options) = (self.config.state_seed, self.config.state_options);
         let sink = move || Box::new(StateLoader::new(seed, options));
         let mailbox = self.mailbox.clone();
-        let events = move |event| mailbox.push(Event::port(term, leader_event(event)));
+        let events = move |event| mailbox.push(Event::port(role, leader_event(event)));
         self.leader = Some(LeaderLink::connect(&self.runtime, config, sink, events));
     }
 
@@ -95,7 +95,7 @@ impl Peers {
     }
 
     /// Opens the port.
-    pub fn listen(&mut self, term: u64) {
+    pub fn listen(&mut self, role: RoleId) {
         let Some(spec) = self.config.ensemble.servers.get(&self.config.me) else { return };
         let config = ListenerConfig {
             addresses: spec.quorum_addresses().collect(),
@@ -106,7 +106,7 @@ impl Peers {
         let mailbox = self.mailbox.clone();
         let events = move |event| {
             if let Some(event) = learner_event(event) {
-                mailbox.push(Event::port(term, event));
+                mailbox.push(Event::port(role, event));
             }
         };
         self.listener = Some(LearnerListener::start(&self.runtime, config, events));
@@ -124,8 +124,8 @@ impl Peers {
         }
     }
 
-    fn tell(&self, term: u64, event: PortEvent) {
-        self.mailbox.push(Event::port(term, event));
+    fn tell(&self, role: RoleId, event: PortEvent) {
+        self.mailbox.push(Event::port(role, event));
     }
 
     fn limits(&self) -> LinkLimits {
@@ -150,7 +150,7 @@ fn learner_event(event: LearnerEvent) -> Option<PortEvent> {
             tracing::error!(%error, "cannot open the quorum port");
             PortEvent::ListenFailed
         }
-        LearnerEvent::Connected { link, .. } => PortEvent::LearnerConnected(link),
+        LearnerEvent::Connected { link } => PortEvent::LearnerConnected(link),
         LearnerEvent::Packets { link, packets } => PortEvent::FromLearner(link, packets),
         LearnerEvent::Streamed { link, bytes, ended } => {
             PortEvent::SnapshotStreamed { link, bytes, ended }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxkeeper_node::{
-    LoadSettings, LoadedState, Op, SnapshotSettings, Started, StoreSettings, load_state,
+    LoadSettings, LoadedState, NodeSettings, Op, SnapshotSettings, Started, StoreSettings,
+    load_state,
 };
-use oxkeeper_replica::Settings;
 use oxkeeper_replica::limits::LimitSettings;
+use oxkeeper_replica::{ClientPortSettings, ReplicaConfig};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_state::{Options, OwnerRules};
@@ -315,10 +316,10 @@ fn start_election(
     Ok(runtime.block_on(ElectionLinks::start(config, events))?)
 }
 
-fn node_settings(config: &ServerConfig, store: StoreSettings) -> oxkeeper_node::Settings {
-    oxkeeper_node::Settings {
+fn node_settings(config: &ServerConfig, store: StoreSettings) -> NodeSettings {
+    NodeSettings {
         store,
-        shared: shared_settings(config),
+        clients: client_port_settings(config),
         replica: replica_config(config),
         zab: config.quorum.as_ref().map(|quorum| zab_config(config, quorum)),
         watch_seed: crate::random(),
@@ -339,9 +340,9 @@ fn zab_config(config: &ServerConfig, quorum: &QuorumConfig) -> oxkeeper_zab::Con
     }
 }
 
-fn replica_config(config: &ServerConfig) -> oxkeeper_replica::replica::Config {
+fn replica_config(config: &ServerConfig) -> ReplicaConfig {
     let rules = &config.rules;
-    oxkeeper_replica::replica::Config {
+    ReplicaConfig {
         prepare: PrepareSettings {
             auth: auth_settings(config),
             extended_types: rules.extended_types,
@@ -370,9 +371,9 @@ fn auth_settings(config: &ServerConfig) -> AuthSettings {
     }
 }
 
-fn shared_settings(config: &ServerConfig) -> Settings {
+fn client_port_settings(config: &ServerConfig) -> ClientPortSettings {
     let clients = &config.clients;
-    Settings {
+    ClientPortSettings {
         // A standalone server is 0 to operators, but its session ids carry a 1.
         server: config.quorum.as_ref().map_or(1, |quorum| quorum.me),
         tick_ms: config.tick_ms,
@@ -390,7 +391,8 @@ fn shared_settings(config: &ServerConfig) -> Settings {
             connection_fill_ms: clients.connection_fill_ms,
             connection_fill_count: clients.connection_fill_count,
             connection_weights: clients.connection_weights,
-            connection_weight: (clients.connection_weight_global, clients.connection_weight_renew),
+            connection_weight_new: clients.connection_weight_global,
+            connection_weight_renewed: clients.connection_weight_renew,
         },
     }
 }

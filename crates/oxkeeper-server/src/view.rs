@@ -21,8 +21,8 @@ use crate::driver::Event;
 use crate::logging::connection_line;
 use crate::mailbox::Mailbox;
 use crate::words::{
-    self, Bucket, Conf, Connection, ConnectionSession, Dump, Member, Metric, MetricValue, Mode,
-    ServerView, Sessions, Summary, WatchSummary, Watches, Word,
+    self, Bucket, Conf, Connection, ConnectionSession, DirectorySizes, Dump, Member, Metric,
+    MetricValue, Mode, ServerView, Sessions, Summary, WatchSummary, Watches, Word,
 };
 
 /// How long a busy replica may take to answer before the server counts as not serving.
@@ -259,7 +259,7 @@ impl View<'_> {
         let stats = &self.port.shared.stats;
         let size = |size: &AtomicI64| size.load(Ordering::Relaxed);
         let watches = self.port.shared.watches.lock().watch_count();
-        let (open, limit) = descriptors();
+        let Descriptors { open, limit } = Descriptors::look();
         metrics.push(Metric {
             name: "avg_latency".to_owned(),
             value: MetricValue::Real(summary.latency_avg_ms),
@@ -489,9 +489,12 @@ impl ServerView for View<'_> {
         }
     }
 
-    fn directory_sizes(&self) -> (u64, u64) {
-        let data = &self.inspector.config.data;
-        (files_size(&data.snapshot_dir(), 0), files_size(&data.txn_log_dir(), 0))
+    fn directory_sizes(&self) -> DirectorySizes {
+        let config = &self.inspector.config.data;
+        DirectorySizes {
+            data: files_size(&config.snapshot_dir(), 0),
+            log: files_size(&config.txn_log_dir(), 0),
+        }
     }
 
     fn trace_mask(&self) -> i64 {
@@ -570,9 +573,20 @@ fn files_size(directory: &Path, depth: u32) -> u64 {
     entries.flatten().filter(common).map(size).sum()
 }
 
-/// Open and allowed descriptors.
-pub(crate) fn descriptors() -> (u64, u64) {
-    use rustix::process::{Resource, getrlimit};
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
-    (open, getrlimit(Resource::Nofile).current.unwrap_or(i64::MAX as u64))
+/// File descriptors of this process.
+pub(crate) struct Descriptors {
+    /// Open ones.
+    pub open: u64,
+    /// So many it may have.
+    pub limit: u64,
+}
+
+impl Descriptors {
+    /// As they are now.
+    pub fn look() -> Descriptors {
+        use rustix::process::{Resource, getrlimit};
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(i64::MAX as u64);
+        Descriptors { open, limit }
+    }
 }

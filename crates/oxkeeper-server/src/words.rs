@@ -10,9 +10,9 @@ mod format;
 mod tests;
 mod view;
 
-pub(crate) use view::memory_limit;
+pub(crate) use view::MemoryLimit;
 pub use view::{
-    Bucket, Conf, Connection, ConnectionSession, Dump, Environment, Member, Metric, MetricValue,
+    Bucket, Conf, Connection, ConnectionSession, DirectorySizes, Dump, Member, Metric, MetricValue,
     Mode, ServerView, Sessions, Summary, WatchSummary, Watches,
 };
 
@@ -155,7 +155,7 @@ fn answer_serving(word: Word, view: &dyn ServerView) -> String {
             "Connection stats reset.\n".to_owned()
         }
         Word::Dirs => {
-            let (data, log) = view.directory_sizes();
+            let DirectorySizes { data, log } = view.directory_sizes();
             format!("datadir_size: {data}\nlogdir_size: {log}\n")
         }
         Word::Dump => format::dump(&view.dump()),

@@ -10,6 +10,7 @@ use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::Proposal;
 
 use crate::net::ConnId;
+use crate::server::Seen;
 use crate::world::{Violation, World};
 
 /// What was observed so far.
@@ -30,15 +31,29 @@ pub struct Checks {
     /// Payload hash of each proposal logged anywhere.
     payloads: BTreeMap<i64, u64>,
     /// Tree digest by zxid.
-    digests: BTreeMap<i64, (u64, usize)>,
+    digests: BTreeMap<i64, Digest>,
     /// Where the history of an epoch begins: last zxid of its leader.
     bases: BTreeMap<Epoch, Zxid>,
     /// Who served as leader of an epoch.
     leaders: BTreeMap<Epoch, (usize, u64)>,
-    /// Last proposal and last commit sent on each link to a learner.
-    links: BTreeMap<ConnId, (Zxid, Zxid)>,
+    /// What was sent on each link to a learner.
+    links: BTreeMap<ConnId, SentLast>,
     /// Largest zxid applied by a serving leader.
     committed: Zxid,
+}
+
+/// What a link to a learner has carried last.
+#[derive(Clone, Copy, Debug, Default)]
+struct SentLast {
+    proposal: Zxid,
+    commit: Zxid,
+}
+
+/// The first that was seen of a zxid.
+#[derive(Clone, Copy, Debug)]
+struct Digest {
+    value: u64,
+    server: usize,
 }
 
 impl Checks {
@@ -108,11 +123,12 @@ impl World<'_> {
         link: ConnId,
         zxid: Zxid,
     ) -> Result<(), Violation> {
-        let (proposed, _) = self.checks.links.entry(link).or_default();
-        if zxid <= *proposed {
-            return Err(format!("s{} proposes {zxid} behind {proposed} on a link", server + 1));
+        let last = self.checks.links.entry(link).or_default();
+        if zxid <= last.proposal {
+            let before = last.proposal;
+            return Err(format!("s{} proposes {zxid} behind {before} on a link", server + 1));
         }
-        *proposed = zxid;
+        last.proposal = zxid;
         Ok(())
     }
 
@@ -127,14 +143,16 @@ impl World<'_> {
             return Ok(());
         }
         let zxid = packet.zxid;
-        let (proposed, committed) = self.checks.links.entry(link).or_default();
-        if zxid <= *committed || *proposed < zxid {
+        let last = self.checks.links.entry(link).or_default();
+        if zxid <= last.commit || last.proposal < zxid {
             return Err(format!(
-                "s{} sends COMMIT {zxid} on a link that had COMMIT {committed} and PROPOSAL {proposed}",
-                server + 1
+                "s{} sends COMMIT {zxid} on a link that had COMMIT {} and PROPOSAL {}",
+                server + 1,
+                last.commit,
+                last.proposal
             ));
         }
-        *committed = zxid;
+        last.commit = zxid;
         Ok(())
     }
 
@@ -181,23 +199,24 @@ impl World<'_> {
             return Err(format!("s{} has left its role: {lost}", server + 1));
         }
         let serving = process.replica().is_serving();
-        let role = (zab.state(), serving);
+        let seen = Seen { state: zab.state(), serving };
         let epoch = zab.epoch();
-        let before = std::mem::replace(&mut process.role, role);
+        let before = std::mem::replace(&mut process.seen, seen);
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
         if exact && serving {
-            let known = *self.checks.digests.entry(zxid.0).or_insert((digest, server));
-            if known.0 != digest {
+            let known =
+                *self.checks.digests.entry(zxid.0).or_insert(Digest { value: digest, server });
+            if known.value != digest {
                 return Err(format!(
                     "at {zxid} s{} has digest {digest:x}, s{} has {:x}",
                     server + 1,
-                    known.1 + 1,
-                    known.0
+                    known.server + 1,
+                    known.value
                 ));
             }
         }
-        if role == (ServerState::Leading, true) {
-            if before != role {
+        if seen.leads() {
+            if before != seen {
                 drop(state);
                 self.check_new_leader(server, epoch)?;
                 return Ok(());
@@ -266,7 +285,7 @@ impl World<'_> {
                     format!(
                         "s{} {:?} serving {} at {} with {} sessions, disk idle {}, outstanding {}; ",
                         index + 1,
-                        process.role.0,
+                        process.seen.state,
                         process.replica().is_serving(),
                         state.last_zxid(),
                         state.sessions().len(),

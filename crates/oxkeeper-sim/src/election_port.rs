@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use oxkeeper_node::RoleId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_zab::Input as Z;
 
@@ -73,7 +74,7 @@ impl World<'_> {
             return;
         }
         let incarnations = [self.servers[from].incarnation, self.servers[to].incarnation];
-        let conn = self.connect(Kind::Election, [from, to], incarnations, [0; 2]);
+        let conn = self.connect(Kind::Election, [from, to], incarnations, [RoleId::default(); 2]);
         self.elections.conns.insert(pair(from, to), conn);
         for (sender, receiver, end) in [(from, to, 1), (to, from, 0)] {
             if let Some(vote) = self.elections.slots.get(&(sender, receiver)).cloned() {

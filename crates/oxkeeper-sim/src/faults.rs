@@ -1,8 +1,6 @@
 //! What goes wrong: crashes, loss of power in the middle of a disk operation, partitions, resets,
 //! pauses, slow disks and networks.
 
-use oxkeeper_proto::quorum::ServerState;
-
 use crate::net::ConnId;
 use crate::server::Server;
 use crate::world::{Event, World};
@@ -108,12 +106,9 @@ impl World<'_> {
     /// else gets. The others elect a leader that no client reaches, so nothing happens in the new
     /// epoch until the old leader is back, with a history that must be cut.
     fn strand_leader(&mut self) {
-        let leading = (ServerState::Leading, true);
-        let role = |server: &Server| server.process.as_ref().map(|process| process.role);
-        let Some(leader) = self.servers.iter().position(|server| role(server) == Some(leading))
-        else {
-            return;
-        };
+        let leads =
+            |server: &Server| server.process.as_ref().is_some_and(|process| process.seen.leads());
+        let Some(leader) = self.servers.iter().position(leads) else { return };
         self.note(|| format!("s{} is a leader on its own", leader + 1));
         self.summary.stranded += 1;
         let alone = self.dice.between(200_000, 2_500_000);

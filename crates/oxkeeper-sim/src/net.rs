@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use oxkeeper_node::TreeStream;
+use oxkeeper_node::{RoleId, TreeStream};
 use oxkeeper_proto::quorum::Notification;
 
 use crate::world::{Event, Violation, World};
@@ -57,7 +57,7 @@ pub struct Conn {
     /// Process of each end that is a server.
     pub incarnations: [u64; 2],
     /// Role of each end that is a server, for the quorum port.
-    pub terms: [u64; 2],
+    pub roles: [RoleId; 2],
     /// Does this end still listen?
     pub open: [bool; 2],
     /// Towards each end.
@@ -106,7 +106,7 @@ impl World<'_> {
         kind: Kind,
         nodes: [usize; 2],
         incarnations: [u64; 2],
-        terms: [u64; 2],
+        roles: [RoleId; 2],
     ) -> ConnId {
         self.net.next_conn += 1;
         let id = self.net.next_conn;
@@ -114,7 +114,7 @@ impl World<'_> {
             kind,
             nodes,
             incarnations,
-            terms,
+            roles,
             open: [true; 2],
             pipes: Default::default(),
             input: Vec::new(),

@@ -1,6 +1,6 @@
 //! Quorum ports: connections between a learner and its leader, snapshot streams on them.
 
-use oxkeeper_node::{PortEvent, StreamStep, TreeStream};
+use oxkeeper_node::{PortEvent, RoleId, StreamStep, TreeStream};
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::quorum::Packet;
 use oxkeeper_proto::snapshot::{BodyDecoder, Item, SNAP_SIGNATURE, SnapshotSink};
@@ -20,10 +20,10 @@ const CONNECT_LIMIT: u64 = 800_000;
 #[derive(Debug, Default)]
 pub struct QuorumPort {
     /// Of the link that is dialled or stands.
-    dialed: Option<u64>,
+    dialed: Option<RoleId>,
     leader: Option<ConnId>,
     /// Of the listener, while it accepts learners.
-    listening: Option<u64>,
+    listening: Option<RoleId>,
 }
 
 impl World<'_> {
@@ -32,13 +32,13 @@ impl World<'_> {
     }
 
     /// Starts to connect to a leader.
-    pub fn start_dial(&mut self, server: usize, term: u64, leader: usize) {
+    pub fn start_dial(&mut self, server: usize, role: RoleId, leader: usize) {
         let deadline = self.now + CONNECT_LIMIT;
         let incarnation = self.servers[server].incarnation;
         let Some(port) = self.port(server) else { return };
-        port.dialed = Some(term);
+        port.dialed = Some(role);
         let delay = self.delay();
-        self.after(delay, Event::Dial { server, incarnation, term, target: leader, deadline });
+        self.after(delay, Event::Dial { server, incarnation, role, target: leader, deadline });
     }
 
     /// Closes the connection to the leader.
@@ -53,9 +53,9 @@ impl World<'_> {
     }
 
     /// Accepts learners.
-    pub fn listen(&mut self, server: usize, term: u64) {
+    pub fn listen(&mut self, server: usize, role: RoleId) {
         if let Some(port) = self.port(server) {
-            port.listening = Some(term);
+            port.listening = Some(role);
         }
     }
 
@@ -97,18 +97,25 @@ impl World<'_> {
     }
 
     /// An attempt to reach the leader.
-    pub fn dial(&mut self, server: usize, incarnation: u64, term: u64, target: usize, until: u64) {
+    pub fn dial(
+        &mut self,
+        server: usize,
+        incarnation: u64,
+        role: RoleId,
+        target: usize,
+        until: u64,
+    ) {
         if !self.servers[server].is_running(incarnation)
-            || self.port(server).is_none_or(|port| port.dialed != Some(term))
+            || self.port(server).is_none_or(|port| port.dialed != Some(role))
         {
             return;
         }
         let blocked = self.is_blocked(server, target);
         let listening = self.port(target).and_then(|port| port.listening);
-        if let Some(leader_term) = listening.filter(|_| !blocked) {
+        if let Some(leader_role) = listening.filter(|_| !blocked) {
             let incarnations = [incarnation, self.servers[target].incarnation];
-            let terms = [term, leader_term];
-            let conn = self.connect(Kind::Quorum, [server, target], incarnations, terms);
+            let roles = [role, leader_role];
+            let conn = self.connect(Kind::Quorum, [server, target], incarnations, roles);
             if let Some(port) = self.port(server) {
                 port.dialed = None;
                 port.leader = Some(conn);
@@ -116,9 +123,9 @@ impl World<'_> {
         } else if self.now < until {
             let delay = self.dice.between(20_000, 100_000);
             let deadline = until;
-            self.after(delay, Event::Dial { server, incarnation, term, target, deadline });
+            self.after(delay, Event::Dial { server, incarnation, role, target, deadline });
         } else {
-            self.mail(server, Mail::Port { term, event: PortEvent::LeaderClosed });
+            self.mail(server, Mail::Port { role, event: PortEvent::LeaderClosed });
         }
     }
 
@@ -150,10 +157,10 @@ impl World<'_> {
             put_string(&mut piece, SNAP_SIGNATURE);
         }
         conn.streamed += piece.len() as u64;
-        let (bytes, server, term) = (conn.streamed, conn.nodes[1], conn.terms[1]);
+        let (bytes, server, role) = (conn.streamed, conn.nodes[1], conn.roles[1]);
         let event = PortEvent::SnapshotStreamed { link: id, bytes, ended: done };
         let conn_stream = conn.stream.take();
-        self.mail(server, Mail::Port { term, event });
+        self.mail(server, Mail::Port { role, event });
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.stream = conn_stream;
         // While `stream` is set, packets wait in `held`; the pieces themselves pass.
@@ -179,7 +186,7 @@ impl World<'_> {
         message: Message,
     ) -> Result<(), Violation> {
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
-        let (node, term) = (conn.nodes[end], conn.terms[end]);
+        let (node, role) = (conn.nodes[end], conn.roles[end]);
         let learner = end == 0;
         let mut events = Vec::new();
         match message {
@@ -210,7 +217,7 @@ impl World<'_> {
             Message::Vote(_) => {}
         }
         for event in events {
-            self.mail(node, Mail::Port { term, event });
+            self.mail(node, Mail::Port { role, event });
         }
         Ok(())
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::{Node, Op, Settings as NodeSettings, Started, TreeStream};
+use oxkeeper_node::{Node, NodeSettings, Op, RoleId, Started, TreeStream};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
+use oxkeeper_replica::{
+    Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
+};
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
@@ -40,8 +42,24 @@ pub struct Process {
     pub port: QuorumPort,
     /// Its clients.
     pub clients: BTreeMap<ConnId, Accepted>,
-    /// Role seen last, for the checks.
-    pub role: (ServerState, bool),
+    /// For the checks.
+    pub seen: Seen,
+}
+
+/// What a server was seen doing last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its state.
+    pub state: ServerState,
+    /// Does it serve clients?
+    pub serving: bool,
+}
+
+impl Seen {
+    /// Does it lead, with a quorum behind it?
+    pub fn leads(self) -> bool {
+        self.state == ServerState::Leading && self.serving
+    }
 }
 
 impl Process {
@@ -143,8 +161,8 @@ impl World<'_> {
         let mut dice = Dice::new(self.dice.any());
         let settings = NodeSettings {
             store: self.store_settings(),
-            shared: self.settings(server),
-            replica: oxkeeper_replica::replica::Config {
+            clients: self.client_port_settings(server),
+            replica: ReplicaConfig {
                 prepare: PrepareSettings::default(),
                 reap_interval_ms: 60_000,
                 reap_per_minute: 10_000,
@@ -170,7 +188,7 @@ impl World<'_> {
             queue,
             port: QuorumPort::default(),
             clients: BTreeMap::new(),
-            role: (ServerState::Looking, false),
+            seen: Seen { state: ServerState::Looking, serving: false },
         });
         self.after(1_000_000, Event::ReapIdle { server, incarnation });
         let delay = self.dice.between(10_000, 3_000_000);
@@ -194,8 +212,8 @@ impl World<'_> {
         }
     }
 
-    fn settings(&self, server: usize) -> Settings {
-        Settings {
+    fn client_port_settings(&self, server: usize) -> ClientPortSettings {
+        ClientPortSettings {
             server: server as i64 + 1,
             tick_ms: self.plan.tick_ms,
             min_session_timeout_ms: 200,
@@ -384,8 +402,8 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.connect_elections(self.server);
     }
 
-    fn dial(&mut self, term: u64, leader: ServerId) {
-        self.world.start_dial(self.server, term, (leader - 1) as usize);
+    fn dial(&mut self, role: RoleId, leader: ServerId) {
+        self.world.start_dial(self.server, role, (leader - 1) as usize);
     }
 
     fn hang_up(&mut self) {
@@ -396,8 +414,8 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.send_to_leader(self.server, packets);
     }
 
-    fn listen(&mut self, term: u64) {
-        self.world.listen(self.server, term);
+    fn listen(&mut self, role: RoleId) {
+        self.world.listen(self.server, role);
     }
 
     fn stop_listening(&mut self) {

@@ -244,7 +244,7 @@ impl World<'_> {
         let size = StepSize { nodes: self.dice.between(1, 24) as u32, bytes: 4096, chunk: 1 };
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let Some(mut job) = queue.snapshot.take() else { return Ok(()) };
-        let generation = job.generation();
+        let history = job.history();
         match job.step(size) {
             Ok(SnapshotStep::More) => {
                 queue.snapshot = Some(job);
@@ -252,10 +252,10 @@ impl World<'_> {
                 self.after(delay, Event::SnapshotStep { server, incarnation });
             }
             Ok(SnapshotStep::Complete(complete)) => {
-                self.queue_disk(server, [Op::Publish { generation, complete: Some(complete) }]);
+                self.queue_disk(server, [Op::Publish { history, complete: Some(complete) }]);
             }
             Ok(SnapshotStep::Outdated) => {
-                self.queue_disk(server, [Op::Publish { generation, complete: None }]);
+                self.queue_disk(server, [Op::Publish { history, complete: None }]);
             }
             Err(error) => {
                 self.survives(server, Err(error), "periodic snapshot")?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use oxkeeper_node::RoleId;
 use oxkeeper_proto::client::{
     AclEntry, ConnectRequest, ConnectResponse, CreateRequest, DeleteRequest, MultiHeader,
     PathRequest, ReadRequest, ReplyHeader, RequestHeader, SetDataRequest, Stat, WatcherEvent,
@@ -176,7 +177,8 @@ impl World<'_> {
             return;
         }
         let incarnation = self.servers[server].incarnation;
-        let conn = self.connect(Kind::Client, [node, server], [0, incarnation], [0; 2]);
+        let conn =
+            self.connect(Kind::Client, [node, server], [0, incarnation], [RoleId::default(); 2]);
         let me = &mut self.clients[client];
         (me.conn, me.established, me.heard) = (Some(conn), false, self.now);
         me.input.clear();

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use oxkeeper_node::RoleId;
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_zab::LogRead;
 
@@ -28,7 +29,7 @@ pub enum Event {
     SnapshotStep { server: usize, incarnation: u64 },
     LogRead { server: usize, incarnation: u64, read: LogRead },
     Deliver { conn: ConnId, end: usize },
-    Dial { server: usize, incarnation: u64, term: u64, target: usize, deadline: u64 },
+    Dial { server: usize, incarnation: u64, role: RoleId, target: usize, deadline: u64 },
     ElectionDial { from: usize, to: usize },
     Stream { conn: ConnId },
     ClientTask { conn: ConnId },
@@ -214,8 +215,8 @@ impl<'t> World<'t> {
                 Ok(())
             }
             Event::Deliver { conn, end } => self.deliver(conn, end),
-            Event::Dial { server, incarnation, term, target, deadline } => {
-                self.dial(server, incarnation, term, target, deadline);
+            Event::Dial { server, incarnation, role, target, deadline } => {
+                self.dial(server, incarnation, role, target, deadline);
                 Ok(())
             }
             Event::ElectionDial { from, to } => {

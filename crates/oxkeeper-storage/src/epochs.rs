@@ -1,6 +1,6 @@
 //! acceptedEpoch and currentEpoch. Source: `docs/spec/storage-formats.md` 10.1.
 
-use oxkeeper_proto::{Epoch, Zxid};
+use oxkeeper_proto::{Epoch, Epochs, Zxid};
 
 use crate::acknowledged;
 use crate::disk::{Disk, DiskFile, Place, read_small, write_atomically};
@@ -15,15 +15,6 @@ const CURRENT_TMP: &str = "currentEpoch.tmp";
 const CURRENT_NEW: &str = "currentEpoch.new";
 /// Longer files hold no number.
 const LIMIT: usize = 64;
-
-/// The two epochs of an ensemble member. `current <= accepted`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epochs {
-    /// Newest epoch that this server promised to take part in.
-    pub accepted: Epoch,
-    /// Newest epoch whose history this server has taken over.
-    pub current: Epoch,
-}
 
 fn text(epoch: Epoch) -> Vec<u8> {
     epoch.to_string().into_bytes()

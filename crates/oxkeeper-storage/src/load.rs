@@ -22,7 +22,7 @@ const SNAPSHOTS_TRIED: usize = 100;
 
 /// A transaction as it was logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposal {
+pub struct LoggedTxn {
     /// From the payload's header.
     pub zxid: Zxid,
     /// Header, record, digest: the bytes of the log and of the wire.
@@ -85,7 +85,7 @@ pub struct Loaded<T> {
     /// were trusted without one.
     pub needs_snapshot: bool,
     /// The last transactions replayed, at most `recent`, in order and without a hole for sure.
-    pub recent: Vec<Proposal>,
+    pub recent: Vec<LoggedTxn>,
     /// From here to `last_zxid` the log on disk has every transaction, for sure; for
     /// [`read_range`](crate::read_range).
     pub contiguous_from: Zxid,
@@ -251,7 +251,7 @@ impl<T> Base<T> {
     ) -> Result<(), StorageError> {
         let Some(newest) = self.skipped.first() else { return replayed };
         let (reached, next) = match (&replayed, replay.unproven) {
-            (_, Some((previous, found))) if previous < newest.zxid => (previous, Some(found)),
+            (_, Some(seam)) if seam.before < newest.zxid => (seam.before, Some(seam.behind)),
             (Err(StorageError::Hole { previous, found, .. }), _) if *previous < newest.zxid => {
                 (*previous, Some(*found))
             }

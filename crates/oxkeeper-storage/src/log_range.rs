@@ -6,9 +6,8 @@ use oxkeeper_proto::Zxid;
 
 use crate::disk::{Disk, DiskFile, Place};
 use crate::error::StorageError;
-use crate::load::Proposal;
+use crate::load::LoggedTxn;
 use crate::log_reader::{LogReader, files_from, log_files};
-use crate::log_writer::follows;
 use crate::seams::Seams;
 use crate::snapshot_reader::{looks_valid, snapshot_files};
 
@@ -44,7 +43,7 @@ pub struct LogSpan {
     /// common with this server. Equal to the start, or the learner's last one is not in this log.
     pub base: Zxid,
     /// The records after it, in order.
-    pub proposals: Vec<Proposal>,
+    pub proposals: Vec<LoggedTxn>,
 }
 
 /// The records with `from` < zxid <= `to`, and the last transaction at or before `from`.
@@ -85,14 +84,14 @@ pub fn read_range<D: Disk>(
         let Some(before) = previous.replace(zxid) else { return Ok(None) };
         bytes += record.payload.len();
         let joined = if proven_from <= before {
-            follows(before, zxid)
+            zxid.may_follow(before)
         } else {
             seams.joins(before, zxid, record.begins, record.before)
         };
         if !joined || bytes > max_bytes {
             return Ok(None);
         }
-        proposals.push(Proposal { zxid, payload: Bytes::copy_from_slice(record.payload) });
+        proposals.push(LoggedTxn { zxid, payload: Bytes::copy_from_slice(record.payload) });
         if zxid == to {
             break;
         }

@@ -154,7 +154,7 @@ impl<D: Disk> TxnLog<D> {
                 return Err(StorageError::BadRecord { zxid, reason: error.to_string() });
             }
         }
-        if !follows(self.appended, zxid) {
+        if !zxid.may_follow(self.appended) {
             return Err(StorageError::OutOfOrder { offered: zxid, previous: self.appended });
         }
         if self.batch.is_empty() {
@@ -354,15 +354,5 @@ impl<D: Disk> TxnLog<D> {
             _ => return Ok(false),
         }
         Ok(true)
-    }
-}
-
-/// Whether a record `next` may stand behind `previous`: the next of its epoch, or the first of a
-/// later one. Anything else is a hole that no start would survive (ZOOKEEPER-3642, 4925).
-pub fn follows(previous: Zxid, next: Zxid) -> bool {
-    if previous.epoch() == next.epoch() {
-        previous.0.checked_add(1) == Some(next.0)
-    } else {
-        previous < next && next.counter() == 1
     }
 }

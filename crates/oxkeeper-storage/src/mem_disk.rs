@@ -31,8 +31,8 @@ struct Inner {
     snapshots: Directory,
     logs: Directory,
     initialize: bool,
-    /// Counts crashes: handles opened before one are dead.
-    generation: u64,
+    /// Counts the processes that have used it: files that an earlier one has opened are dead.
+    incarnation: u64,
     fail_write: Option<u64>,
     fail_sync: Option<u64>,
     fail_read: Option<u64>,
@@ -209,7 +209,7 @@ impl MemDisk {
     /// that have not struck are forgotten.
     pub fn crash(&mut self, mut choose: impl FnMut(u64) -> u64) {
         let mut inner = self.lock();
-        inner.generation += 1;
+        inner.incarnation += 1;
         inner.forget_faults();
         let Inner { inodes, snapshots, logs, .. } = &mut *inner;
         for directory in [snapshots, logs] {
@@ -226,7 +226,7 @@ impl MemDisk {
     /// The death of the process alone (kill -9): open files are dead, nothing written is lost.
     pub fn kill(&mut self) {
         let mut inner = self.lock();
-        inner.generation += 1;
+        inner.incarnation += 1;
         inner.forget_faults();
     }
 
@@ -319,8 +319,8 @@ impl MemDisk {
 
     fn file(&self, place: Place, name: &str, inode: usize) -> MemFile {
         let path = self.path(place, name);
-        let generation = self.lock().generation;
-        MemFile { disk: self.clone(), path, inode, generation }
+        let incarnation = self.lock().incarnation;
+        MemFile { disk: self.clone(), path, inode, incarnation }
     }
 }
 
@@ -468,13 +468,13 @@ pub struct MemFile {
     disk: MemDisk,
     path: String,
     inode: usize,
-    generation: u64,
+    incarnation: u64,
 }
 
 impl MemFile {
     fn lock(&self, op: &'static str) -> Result<MutexGuard<'_, Inner>, DiskError> {
         let inner = self.disk.lock();
-        if inner.generation != self.generation {
+        if inner.incarnation != self.incarnation {
             let error = io::Error::other("the process that opened this file is dead");
             return Err(DiskError::new(op, self.path.clone(), error));
         }

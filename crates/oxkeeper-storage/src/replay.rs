@@ -12,11 +12,19 @@ use oxkeeper_proto::{DecodeError, Zxid};
 
 use crate::disk::Disk;
 use crate::error::{LogProblem, StorageError};
-use crate::load::{LoadOptions, Proposal};
+use crate::load::{LoadOptions, LoggedTxn};
 use crate::log_reader::{LogReader, LogRecord};
-use crate::log_writer::follows;
 use crate::seams::{Seam, Seams};
 use crate::tail;
+
+/// A seam at which transactions may be missing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unproven {
+    /// The last zxid before it.
+    pub before: Zxid,
+    /// The first one behind it.
+    pub behind: Zxid,
+}
 
 /// What a replay has come to.
 pub(crate) struct Replay<'a> {
@@ -28,8 +36,8 @@ pub(crate) struct Replay<'a> {
     pub replayed: u64,
     /// From here to `last` every transaction is in the log, for sure.
     pub contiguous_from: Zxid,
-    /// The zxids before and behind the first seam that nothing proves.
-    pub unproven: Option<(Zxid, Zxid)>,
+    /// The first seam that nothing proves.
+    pub unproven: Option<Unproven>,
     /// Whether the last digest that could be compared was equal.
     digests_agree: bool,
     recent: VecDeque<(Zxid, Vec<u8>)>,
@@ -60,7 +68,7 @@ impl<'a> Replay<'a> {
         database: &mut impl Database,
     ) -> Result<(), StorageError> {
         while let Some(record) = reader.next_record()? {
-            if !follows(self.last, record.zxid) {
+            if !record.zxid.may_follow(self.last) {
                 return Err(hole(&record, self.last, None));
             }
             let enters_epoch = self.last.epoch() != record.zxid.epoch();
@@ -135,7 +143,7 @@ impl<'a> Replay<'a> {
         {
             return Err(hole(record, self.last, Some(behind.last)));
         }
-        self.unproven.get_or_insert((self.last, record.zxid));
+        self.unproven.get_or_insert(Unproven { before: self.last, behind: record.zxid });
         self.contiguous_from = Zxid(record.zxid.0 - 1);
         self.recent.clear();
         Ok(())
@@ -155,9 +163,9 @@ impl<'a> Replay<'a> {
     }
 
     /// The last transactions, in order and without a hole.
-    pub fn take_recent(&mut self) -> Vec<Proposal> {
+    pub fn take_recent(&mut self) -> Vec<LoggedTxn> {
         // Boxed: a buffer may have served for a much longer payload before.
-        let exact = |(zxid, payload): (Zxid, Vec<u8>)| Proposal {
+        let exact = |(zxid, payload): (Zxid, Vec<u8>)| LoggedTxn {
             zxid,
             payload: payload.into_boxed_slice().into(),
         };

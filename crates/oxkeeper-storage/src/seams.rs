@@ -11,7 +11,6 @@ use oxkeeper_proto::Zxid;
 
 use crate::disk::{Disk, DiskError, Place};
 use crate::log_reader::log_files;
-use crate::log_writer::follows;
 use crate::own_file::{self, Content};
 use crate::{StorageError, names};
 
@@ -99,7 +98,7 @@ impl Seams {
     /// Whether nothing is missing between two records that follow each other in the log, by their
     /// numbers and by what is noted.
     pub fn joins(&self, previous: Zxid, found: Zxid, file: Zxid, before: Option<Zxid>) -> bool {
-        follows(previous, found)
+        found.may_follow(previous)
             && (previous.epoch() == found.epoch()
                 || self.seam(previous, found, file, before) == Seam::Proven)
     }

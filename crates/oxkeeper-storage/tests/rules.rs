@@ -5,12 +5,12 @@
 mod common;
 
 use common::{disk_of, load_state, load_with, open_log, payload, put_snapshot, snapshot, vectors};
-use oxkeeper_proto::Zxid;
+use oxkeeper_proto::{Epochs, Zxid};
 use oxkeeper_storage::error::{EpochProblem, LogProblem};
 use oxkeeper_storage::log_file::{DEFAULT_RECORD_LIMIT, HEADER, put_record};
 use oxkeeper_storage::{
-    Compression, Disk, DiskFile, EpochFiles, Epochs, LoadOptions, LogOptions, LogReader, MemDisk,
-    Place, SnapshotWriter, StorageError, TxnLog, log_diff_allowed, purge, read_range,
+    Compression, Disk, DiskFile, EpochFiles, LoadOptions, LogOptions, LogReader, MemDisk, Place,
+    SnapshotWriter, StorageError, TxnLog, log_diff_allowed, purge, read_range,
 };
 
 const LIMIT: usize = DEFAULT_RECORD_LIMIT;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, ServerState};
-use oxkeeper_proto::{Epoch, ServerId, Zxid};
+use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
 use crate::error::Lost;
-use crate::history::CommittedLog;
+use crate::history::{CommittedLog, HistorySummary};
 use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
 use crate::watermarks::Watermarks;
 use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Proposal};
@@ -41,8 +41,8 @@ pub struct Core {
     pub current: Epoch,
     /// Highest epoch that a learner has reported to this server as a leader that was too old for it.
     pub seen_epoch: Epoch,
-    /// The history of each member as it last told it: (currentEpoch, last zxid).
-    histories: BTreeMap<ServerId, (i64, Zxid)>,
+    /// The history of each member as it last told it.
+    histories: BTreeMap<ServerId, HistorySummary>,
     /// How often this server was the one, or met one, whose history is newer than a leader's epoch.
     pub refused_newer: u64,
     /// What has been said of it already, so that it is said once: (server, epoch of the leader).
@@ -53,7 +53,7 @@ pub struct Core {
     pub unflushed: Unflushed,
     /// Bytes that may wait in one place.
     pub queue_limit: usize,
-    /// The time of the input that is being treated.
+    /// The time of the input that is being treated: roles read it here alone.
     pub now_ms: u64,
     /// The newest committed proposals.
     pub log: CommittedLog,
@@ -73,12 +73,16 @@ pub struct Core {
 
 impl Core {
     /// The state as the disk has it.
-    pub fn new(config: Config, accepted: Epoch, current: Epoch, history: History) -> Core {
+    pub fn new(config: Config, epochs: Epochs, history: History, now_ms: u64) -> Core {
+        assert!(
+            epochs.current <= epochs.accepted,
+            "the driver refuses such epoch files: {epochs:?}"
+        );
         let limit = config.commit_log_count;
         let mut core = Core {
             config,
-            accepted,
-            current,
+            accepted: epochs.accepted,
+            current: epochs.current,
             seen_epoch: 0,
             histories: BTreeMap::new(),
             refused_newer: 0,
@@ -86,7 +90,7 @@ impl Core {
             marks: Watermarks::at(history.last_zxid),
             unflushed: Unflushed::default(),
             queue_limit: MAX_QUEUED_BYTES,
-            now_ms: 0,
+            now_ms,
             log: CommittedLog::new(limit, Vec::new()),
             lost_tail: None,
             adopted_unsaved: false,
@@ -112,12 +116,12 @@ impl Core {
         let tells = n.state == ServerState::Looking as i32
             && (n.leader == from || n.leader == NO_VOTE && n.zxid.0 != NO_VOTE);
         if tells && self.config.ensemble.servers.contains_key(&from) {
-            self.histories.insert(from, (n.peer_epoch, n.zxid));
+            self.histories.insert(from, HistorySummary { epoch: n.peer_epoch, last: n.zxid });
         }
     }
 
     /// What `server` last told of its history. Serves once: by the next time it must have told anew.
-    pub fn take_history(&mut self, server: ServerId) -> Option<(i64, Zxid)> {
+    pub fn take_history(&mut self, server: ServerId) -> Option<HistorySummary> {
         self.histories.remove(&server)
     }
 
@@ -170,14 +174,14 @@ impl Core {
 
     /// When an append that is not durable yet has waited too long.
     pub fn disk_deadline_ms(&self) -> Option<u64> {
-        self.unflushed.oldest().map(|(_, at_ms)| at_ms + self.ticks_ms(self.config.sync_limit))
+        self.unflushed.oldest().map(|append| append.at_ms + self.ticks_ms(self.config.sync_limit))
     }
 
     /// Has the oldest append waited for syncLimit?
     pub fn check_disk_time(&self) -> Result<(), Lost> {
         match self.unflushed.oldest() {
-            Some((oldest, at_ms)) if self.disk_deadline_ms() <= Some(self.now_ms) => {
-                Err(Lost::DiskHangs { oldest, ms: self.now_ms - at_ms })
+            Some(append) if self.disk_deadline_ms() <= Some(self.now_ms) => {
+                Err(Lost::DiskHangs { oldest: append.zxid, ms: self.now_ms - append.at_ms })
             }
             _ => Ok(()),
         }
@@ -246,6 +250,11 @@ impl Core {
     /// Is every disk request answered and every append durable?
     pub fn disk_idle(&self) -> bool {
         self.disk_pending == 0 && self.marks.all_flushed()
+    }
+
+    /// This server's own history.
+    pub fn summary(&self) -> HistorySummary {
+        HistorySummary { epoch: i64::from(self.current), last: self.marks.applied() }
     }
 
     /// Ticks as ms.

@@ -2,6 +2,8 @@
 
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
+use crate::history::HistorySummary;
+
 /// A peer broke the protocol, or cannot go on with this server. Its connection is closed; nothing else
 /// changes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +34,8 @@ pub enum Misbehaved {
     BrokenPromise { promised: Epoch, got: Epoch },
     #[error("a check outside a multi was proposed as {0}; no server could load it again")]
     TopLevelCheck(Zxid),
-    #[error("server {server} has a newer history ({theirs:?}) than this leader ({ours:?})")]
-    NewerThanLeader { server: ServerId, theirs: (Epoch, Zxid), ours: (Epoch, Zxid) },
+    #[error("server {server} has a newer history ({theirs}) than this leader ({ours})")]
+    NewerThanLeader { server: ServerId, theirs: HistorySummary, ours: HistorySummary },
     #[error("server {server} has configuration version {theirs:#x}, this leader {ours:#x}")]
     NewerConfig { server: ServerId, theirs: i64, ours: i64 },
     #[error("more than {0} syncs wait for an answer")]

@@ -19,6 +19,21 @@ pub struct CommittedLog {
     limit: usize,
 }
 
+/// How new a server's history is: the newer one is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistorySummary {
+    /// currentEpoch, as wide as notifications have it.
+    pub epoch: i64,
+    /// The last logged zxid.
+    pub last: Zxid,
+}
+
+impl std::fmt::Display for HistorySummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "epoch {:#x}, last zxid {}", self.epoch, self.last)
+    }
+}
+
 /// How a learner is synchronized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
@@ -109,13 +124,6 @@ impl CommittedLog {
         let from_log = logged.iter().filter(|proposal| only_logged(proposal.zxid));
         scan(from_log.chain(self.proposals.iter()), learner, max)
     }
-}
-
-/// Is `next` the proposal right after `previous`? Across epochs nobody can tell from the numbers;
-/// a new epoch starts with counter 1.
-pub fn follows(previous: Zxid, next: Zxid) -> bool {
-    previous.0.checked_add(1) == Some(next.0)
-        || (previous.epoch() < next.epoch() && next.counter() == 1)
 }
 
 /// Walks the proposals from the learner's last zxid on (`docs/spec/quorum-protocol.md` 10.3).

@@ -14,6 +14,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::core::{Core, DiskAnswer};
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::history::HistorySummary;
 use crate::queue::ProposalQueue;
 use crate::{Effect, LinkId, Output, PortRequest, Proposal};
 use link::{Link, Stage};
@@ -83,16 +84,29 @@ pub struct SyncCounts {
     pub snap: u64,
 }
 
+/// A learner, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnerStatus {
+    /// Its connection.
+    pub link: LinkId,
+    /// The server at the other end.
+    pub server: ServerId,
+    /// Has it introduced itself as an observer?
+    pub observer: bool,
+    /// Does it serve?
+    pub up_to_date: bool,
+}
+
 /// The leading role.
 #[derive(Debug)]
 pub struct Leader {
-    stage: Wait,
+    wait: Wait,
     /// The new epoch; final once a quorum has reported.
     epoch: Epoch,
     /// Participants that reported an epoch, this server included.
     reported: BTreeSet<ServerId>,
     /// This server's history when it started to lead: no learner may have a newer one.
-    summary: (Epoch, Zxid),
+    summary: HistorySummary,
     epoch_acks: BTreeSet<ServerId>,
     new_leader_acks: BTreeSet<ServerId>,
     links: BTreeMap<LinkId, Link>,
@@ -106,7 +120,7 @@ pub struct Leader {
     /// When a quorum was last asked for the sake of one.
     asked_ms: Option<u64>,
     /// When the current wait has lasted too long.
-    stage_deadline_ms: u64,
+    wait_deadline_ms: u64,
     next_ping_ms: u64,
     /// How learners were synchronized.
     pub sync_counts: SyncCounts,
@@ -114,13 +128,13 @@ pub struct Leader {
 
 impl Leader {
     /// Starts to lead: opens the quorum port and reports its own epoch.
-    pub fn new(core: &mut Core, now_ms: u64, out: &mut Vec<Output>) -> Leader {
+    pub fn new(core: &mut Core, out: &mut Vec<Output>) -> Leader {
         out.push(Output::Port(PortRequest::Listen));
         let mut leader = Leader {
-            stage: Wait::Epoch,
+            wait: Wait::Epoch,
             epoch: core.accepted.max(core.seen_epoch).saturating_add(1),
             reported: BTreeSet::from([core.config.me]),
-            summary: (core.current, core.marks.applied()),
+            summary: core.summary(),
             epoch_acks: BTreeSet::new(),
             new_leader_acks: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -130,8 +144,8 @@ impl Leader {
             acked: BTreeMap::new(),
             syncs: VecDeque::new(),
             asked_ms: None,
-            stage_deadline_ms: now_ms + core.ticks_ms(core.config.init_limit),
-            next_ping_ms: now_ms + core.config.tick_ms / 2,
+            wait_deadline_ms: core.now_ms + core.ticks_ms(core.config.init_limit),
+            next_ping_ms: core.now_ms + core.config.tick_ms / 2,
             sync_counts: SyncCounts::default(),
         };
         leader.check_epoch(core, out);
@@ -140,12 +154,12 @@ impl Leader {
 
     /// Serving clients?
     pub fn serving(&self) -> bool {
-        self.stage == Wait::Broadcast
+        self.wait == Wait::Broadcast
     }
 
     /// For operators.
     pub fn phase(&self) -> crate::Phase {
-        match self.stage {
+        match self.wait {
             Wait::Broadcast => crate::Phase::Broadcast,
             Wait::NewLeaderAcks => crate::Phase::Synchronization,
             _ => crate::Phase::Discovery,
@@ -167,11 +181,15 @@ impl Leader {
         self.outstanding
     }
 
-    /// Learners: link, server, observer?, up to date?
-    pub fn learners(&self) -> impl Iterator<Item = (LinkId, ServerId, bool, bool)> + '_ {
+    /// Those who have introduced themselves.
+    pub fn learners(&self) -> impl Iterator<Item = LearnerStatus> + '_ {
         self.links.iter().filter_map(|(id, link)| {
-            let synced = link.stage == Stage::UpToDate;
-            link.server.map(|server| (*id, server, link.observer, synced))
+            Some(LearnerStatus {
+                link: *id,
+                server: link.server?,
+                observer: link.observer,
+                up_to_date: link.stage == Stage::UpToDate,
+            })
         })
     }
 
@@ -181,36 +199,31 @@ impl Leader {
     pub fn next_timeout(&self, core: &Core) -> u64 {
         let mut next = self.next_ping_ms.min(core.disk_deadline_ms().unwrap_or(u64::MAX));
         if !self.serving() {
-            next = next.min(self.stage_deadline_ms(core));
+            next = next.min(self.wait_deadline_ms(core));
         }
         let waiting = self.links.values().filter(|link| self.must_speak(link));
         waiting.map(Link::deadline_ms).fold(next, u64::min)
     }
 
     /// A deadline has passed.
-    pub fn on_timeout(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Lost> {
+    pub fn on_timeout(&mut self, core: &mut Core, out: &mut Vec<Output>) -> Result<(), Lost> {
         // Its followers make a quorum without it, and all it has not written would have to be made up
         // for by whoever leads next. The role's end waits for the disk, so it does not win again before.
         core.check_disk_time()?;
-        if !self.serving() && self.stage_deadline_ms(core) <= now_ms {
-            return Err(Lost::NoQuorumInTime { waiting: self.stage.name() });
+        if !self.serving() && self.wait_deadline_ms(core) <= core.now_ms {
+            return Err(Lost::NoQuorumInTime { waiting: self.wait.name() });
         }
         let late: Vec<_> = self
             .links
             .iter()
             .filter(|(_, link)| self.must_speak(link))
-            .filter_map(|(id, link)| Some((*id, link.check_deadline(now_ms).err()?)))
+            .filter_map(|(id, link)| Some((*id, link.check_deadline(core.now_ms).err()?)))
             .collect();
         for (id, error) in late {
             self.misbehaved(id, error, out);
         }
-        if self.next_ping_ms <= now_ms {
-            self.next_ping_ms = now_ms + (core.config.tick_ms / 2).max(1);
+        if self.next_ping_ms <= core.now_ms {
+            self.next_ping_ms = core.now_ms + (core.config.tick_ms / 2).max(1);
             self.ping(out);
         }
         self.check_quorum(core)
@@ -223,11 +236,11 @@ impl Leader {
 
     /// When the wait for a quorum ends. A voter that is getting its snapshot is worth waiting for: the
     /// next attempt would only begin the same stream anew.
-    fn stage_deadline_ms(&self, core: &Core) -> u64 {
+    fn wait_deadline_ms(&self, core: &Core) -> u64 {
         let voter = |id| core.config.ensemble.is_voter(id);
         let waited_for = |link: &&Link| link.gets_snapshot() && link.server.is_some_and(voter);
         let latest = self.links.values().filter(waited_for).map(Link::deadline_ms).max();
-        self.stage_deadline_ms.max(latest.unwrap_or(0))
+        self.wait_deadline_ms.max(latest.unwrap_or(0))
     }
 
     /// A leader that serves needs a quorum of live, synchronized voters. Without one nobody could join
@@ -247,7 +260,7 @@ impl Leader {
     // ---- links
 
     /// A learner connected.
-    pub fn on_connected(&mut self, core: &Core, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
+    pub fn on_connected(&mut self, core: &Core, link: LinkId, out: &mut Vec<Output>) {
         if MAX_LINKS <= self.links.len() {
             out.push(Output::Port(PortRequest::CloseLearner {
                 link,
@@ -256,7 +269,7 @@ impl Leader {
             return;
         }
         let limit_ms = core.ticks_ms(core.config.init_limit);
-        self.links.insert(link, Link::new(now_ms, limit_ms));
+        self.links.insert(link, Link::new(core.now_ms, limit_ms));
     }
 
     /// A link broke.
@@ -283,9 +296,9 @@ impl Leader {
     }
 
     /// The driver tells how far the snapshot for a learner is.
-    pub fn on_streamed(&mut self, now_ms: u64, id: LinkId, bytes: u64, ended: bool) {
+    pub fn on_streamed(&mut self, core: &Core, id: LinkId, bytes: u64, ended: bool) {
         if let Some(link) = self.links.get_mut(&id) {
-            link.streamed(now_ms, bytes, ended);
+            link.streamed(core.now_ms, bytes, ended);
         }
     }
 
@@ -293,12 +306,11 @@ impl Leader {
     pub fn on_packet(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        match self.packet(core, now_ms, id, packet, out) {
+        match self.packet(core, id, packet, out) {
             Ok(()) => {}
             Err(Fault::Link(error)) => self.misbehaved(id, error, out),
             Err(Fault::Role(lost)) => return Err(lost),
@@ -310,13 +322,12 @@ impl Leader {
     fn packet(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         id: LinkId,
         packet: Packet,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        link.heard(now_ms);
+        link.heard(core.now_ms);
         match (link.stage, packet.known_kind()) {
             (Stage::New, Some(PacketKind::FollowerInfo | PacketKind::ObserverInfo)) => {
                 return self.on_info(core, id, &packet, out);
@@ -329,7 +340,7 @@ impl Leader {
             }
             // Old followers acknowledge proposals of the synchronization as soon as they can.
             (Stage::Acknowledged | Stage::UpToDate, Some(PacketKind::Ack)) => {
-                self.on_ack(core, now_ms, id, packet.zxid, out)
+                self.on_ack(core, id, packet.zxid, out)
             }
             (Stage::UpToDate, Some(PacketKind::Ping)) => {
                 let touches = packet.data.unwrap_or_default();
@@ -356,17 +367,11 @@ impl Leader {
     }
 
     /// The disk has carried out something.
-    pub fn on_disk(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        answer: DiskAnswer,
-        out: &mut Vec<Output>,
-    ) {
+    pub fn on_disk(&mut self, core: &mut Core, answer: DiskAnswer, out: &mut Vec<Output>) {
         match answer {
             DiskAnswer::Flushed => self.on_flushed(core, out),
-            DiskAnswer::AcceptedEpoch(_) => self.on_accepted_saved(core, now_ms, out),
-            DiskAnswer::CurrentEpoch(_) => self.on_current_saved(core, now_ms, out),
+            DiskAnswer::AcceptedEpoch(_) => self.on_accepted_saved(core, out),
+            DiskAnswer::CurrentEpoch(_) => self.on_current_saved(core, out),
             DiskAnswer::LogRead { link, proposals } => {
                 self.on_log_read(core, link, proposals, out);
             }
@@ -375,9 +380,9 @@ impl Leader {
         }
     }
 
-    fn enter(&mut self, core: &Core, stage: Wait, now_ms: u64) {
-        self.stage = stage;
-        self.stage_deadline_ms = now_ms + core.ticks_ms(core.config.init_limit);
+    fn enter(&mut self, core: &Core, wait: Wait) {
+        self.wait = wait;
+        self.wait_deadline_ms = core.now_ms + core.ticks_ms(core.config.init_limit);
     }
 
     // ---- broadcast
@@ -386,7 +391,6 @@ impl Leader {
     pub fn propose(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         proposal: Proposal,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
@@ -394,7 +398,7 @@ impl Leader {
         self.proposed = proposal.zxid;
         for (id, link) in &mut self.links {
             if link.forwards() && !link.observer {
-                link.sent(proposal.zxid, now_ms);
+                link.sent(proposal.zxid, core.now_ms);
                 let proposal = proposal.clone();
                 out.push(Output::Port(PortRequest::ProposalToLearner {
                     link: *id,
@@ -425,7 +429,6 @@ impl Leader {
     fn on_ack(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         id: LinkId,
         zxid: Zxid,
         out: &mut Vec<Output>,
@@ -435,7 +438,7 @@ impl Leader {
             return Ok(());
         }
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
-        link.acked(zxid, now_ms);
+        link.acked(zxid, core.now_ms);
         let server = link.server.unwrap_or_default();
         if !link.observer {
             self.vouch(core, server, zxid)?;

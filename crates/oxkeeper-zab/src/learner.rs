@@ -29,8 +29,9 @@ pub enum SyncKind {
     Snap,
 }
 
+/// How far the learner has come, or what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Step {
     /// Waiting for the connection.
     Connecting,
     /// FOLLOWERINFO or OBSERVERINFO is sent.
@@ -64,7 +65,7 @@ pub struct Learner {
     vote: Vote,
     /// Not a voter: gets INFORM instead of PROPOSAL and COMMIT.
     pub observer: bool,
-    phase: Phase,
+    step: Step,
     /// The epoch that the leader has announced; 0 before.
     epoch: Epoch,
     /// How it was synchronized.
@@ -88,19 +89,13 @@ pub struct Learner {
 
 impl Learner {
     /// Connects to the elected leader.
-    pub fn new(
-        core: &Core,
-        vote: Vote,
-        observer: bool,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) -> Learner {
+    pub fn new(core: &Core, vote: Vote, observer: bool, out: &mut Vec<Output>) -> Learner {
         out.push(Output::Port(PortRequest::ConnectLeader(vote.leader)));
         Learner {
             leader: vote.leader,
             vote,
             observer,
-            phase: Phase::Connecting,
+            step: Step::Connecting,
             epoch: 0,
             sync: None,
             remembered: ProposalQueue::default(),
@@ -110,21 +105,21 @@ impl Learner {
             last_seen: core.marks.applied(),
             held: VecDeque::new(),
             held_bytes: 0,
-            heard_ms: now_ms,
+            heard_ms: core.now_ms,
             limit_ms: core.ticks_ms(core.config.init_limit),
         }
     }
 
     /// Serving clients?
     pub fn serving(&self) -> bool {
-        self.phase == Phase::Broadcast
+        self.step == Step::Broadcast
     }
 
     /// For operators.
     pub fn phase(&self) -> crate::Phase {
-        match self.phase {
-            Phase::Broadcast => crate::Phase::Broadcast,
-            Phase::Connecting | Phase::LeaderInfo | Phase::SavingAccepted { .. } => {
+        match self.step {
+            Step::Broadcast => crate::Phase::Broadcast,
+            Step::Connecting | Step::LeaderInfo | Step::SavingAccepted { .. } => {
                 crate::Phase::Discovery
             }
             _ => crate::Phase::Synchronization,
@@ -147,13 +142,13 @@ impl Learner {
     }
 
     /// A sign of life.
-    fn heard(&mut self, now_ms: u64) {
-        self.heard_ms = now_ms;
+    fn heard(&mut self, core: &Core) {
+        self.heard_ms = core.now_ms;
     }
 
     /// Is the deadline over?
-    pub fn check_deadline(&self, now_ms: u64) -> Result<(), Lost> {
-        if self.deadline_ms() <= now_ms {
+    pub fn check_deadline(&self, core: &Core) -> Result<(), Lost> {
+        if self.deadline_ms() <= core.now_ms {
             return Err(self.lost(Misbehaved::Silent(self.limit_ms)));
         }
         Ok(())
@@ -167,19 +162,18 @@ impl Learner {
     pub fn on_leader(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         input: Input,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
         match input {
-            Input::LeaderConnected => self.on_connected(core, now_ms, out),
+            Input::LeaderConnected => self.on_connected(core, out),
             Input::LeaderClosed => return Err(Lost::LeaderClosed(self.leader)),
             Input::FromLeader(packet) => {
-                self.on_packet(core, now_ms, packet, out).map_err(|error| self.lost(error))?;
+                self.on_packet(core, packet, out).map_err(|error| self.lost(error))?;
                 return self.check_queues(core);
             }
-            Input::SnapshotProgress => self.heard(now_ms),
-            Input::SnapshotReceived => self.on_snapshot_received(core, now_ms, out),
+            Input::SnapshotProgress => self.heard(core),
+            Input::SnapshotReceived => self.on_snapshot_received(core, out),
             // Left over from a role that has ended.
             _ => {}
         }
@@ -195,7 +189,7 @@ impl Learner {
         if bytes <= core.queue_limit {
             return Ok(());
         }
-        if matches!(self.phase, Phase::Synchronizing { memory: false, .. }) {
+        if matches!(self.step, Step::Synchronizing { memory: false, .. }) {
             // There is more to catch up with than can be remembered: next time as a snapshot.
             core.needs_snapshot = true;
         }
@@ -214,7 +208,6 @@ impl Learner {
     pub fn on_disk(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         answer: DiskAnswer,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
@@ -226,7 +219,7 @@ impl Learner {
             DiskAnswer::CurrentEpoch(epoch) => self.on_current_saved(core, epoch, out),
             DiskAnswer::Snapshot => self.on_snapshot_saved(core, out),
             DiskAnswer::Reloaded => {
-                return self.on_truncated(core, now_ms, out).map_err(|error| self.lost(error));
+                return self.on_truncated(core, out).map_err(|error| self.lost(error));
             }
             DiskAnswer::CannotCut => return Err(Lost::CannotCut(self.leader)),
             // Asked for in an earlier role.
@@ -236,11 +229,11 @@ impl Learner {
     }
 
     /// The connection stands: introduce ourselves.
-    fn on_connected(&mut self, core: &Core, now_ms: u64, out: &mut Vec<Output>) {
-        if self.phase != Phase::Connecting {
+    fn on_connected(&mut self, core: &Core, out: &mut Vec<Output>) {
+        if self.step != Step::Connecting {
             return;
         }
-        self.heard(now_ms);
+        self.heard(core);
         let info = LearnerInfo {
             server: core.config.me,
             protocol: PROTOCOL_VERSION,
@@ -249,43 +242,40 @@ impl Learner {
         let kind = if self.observer { PacketKind::ObserverInfo } else { PacketKind::FollowerInfo };
         let packet = Packet::with(kind, Zxid::new(core.accepted, 0), info.to_bytes());
         out.push(Output::Port(PortRequest::ToLeader(packet)));
-        self.phase = Phase::LeaderInfo;
+        self.step = Step::LeaderInfo;
     }
 
     /// A packet of the leader.
     fn on_packet(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         packet: Packet,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        self.heard(now_ms);
-        match self.phase {
-            Phase::Truncating { .. } => {
+        self.heard(core);
+        match self.step {
+            Step::Truncating { .. } => {
                 self.hold(packet);
                 Ok(())
             }
-            Phase::LeaderInfo => self.on_leader_info(core, &packet, out),
-            Phase::FirstPacket { epoch } => self.on_first(core, epoch, &packet, out),
-            Phase::Synchronizing { epoch, memory: true } => {
-                self.on_memory(core, epoch, packet, out)
-            }
-            Phase::Synchronizing { epoch, memory: false } => {
+            Step::LeaderInfo => self.on_leader_info(core, &packet, out),
+            Step::FirstPacket { epoch } => self.on_first(core, epoch, &packet, out),
+            Step::Synchronizing { epoch, memory: true } => self.on_memory(core, epoch, packet, out),
+            Step::Synchronizing { epoch, memory: false } => {
                 self.on_log_mode(core, Some(epoch), packet, out)
             }
-            Phase::SavingHistory { .. } | Phase::SavingCurrent { .. } => {
+            Step::SavingHistory { .. } | Step::SavingCurrent { .. } => {
                 self.on_log_mode(core, None, packet, out)
             }
-            Phase::Acknowledged { epoch } => {
+            Step::Acknowledged { epoch } => {
                 if packet.known_kind() == Some(PacketKind::UpToDate) {
                     self.on_up_to_date(core, epoch, out)
                 } else {
                     self.on_log_mode(core, None, packet, out)
                 }
             }
-            Phase::Broadcast => self.on_broadcast(core, packet, out),
-            Phase::Connecting | Phase::SavingAccepted { .. } | Phase::Receiving { .. } => {
+            Step::Broadcast => self.on_broadcast(core, packet, out),
+            Step::Connecting | Step::SavingAccepted { .. } | Step::Receiving { .. } => {
                 Err(unexpected("waiting", &packet))
             }
         }
@@ -315,7 +305,7 @@ impl Learner {
         } else {
             // A quorum of ACKEPOCHs must know all that was acknowledged before.
             let current = core.lost_tail.is_none().then_some(core.current);
-            self.phase = Phase::SavingAccepted { epoch, current };
+            self.step = Step::SavingAccepted { epoch, current };
             core.disk(DiskRequest::SaveAcceptedEpoch(epoch), out);
         }
         Ok(())
@@ -351,7 +341,7 @@ impl Learner {
             last,
             data,
         ))));
-        self.phase = Phase::FirstPacket { epoch };
+        self.step = Step::FirstPacket { epoch };
         Ok(())
     }
 
@@ -374,8 +364,8 @@ impl Learner {
         saved: Epoch,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        match self.phase {
-            Phase::SavingAccepted { epoch, current } if epoch == saved => {
+        match self.step {
+            Step::SavingAccepted { epoch, current } if epoch == saved => {
                 self.ack_epoch(core, epoch, current, out)
             }
             _ => Ok(()),
@@ -393,7 +383,7 @@ impl Learner {
             Zxid::new(epoch, 0),
         ))));
         out.push(Output::Replica(Effect::StartServing { epoch, leading: false }));
-        self.phase = Phase::Broadcast;
+        self.step = Step::Broadcast;
         for proposal in std::mem::take(&mut self.remembered) {
             self.log(core, proposal, out);
         }

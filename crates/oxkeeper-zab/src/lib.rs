@@ -32,7 +32,8 @@ mod zab;
 
 pub use election::Vote;
 pub use error::{CloseReason, Lost, Misbehaved};
-pub use leader::SyncCounts;
+pub use history::HistorySummary;
+pub use leader::{LearnerStatus, SyncCounts};
 pub use learner::SyncKind;
 pub use output::{DiskRequest, Effect, ElectionRequest, LogRead, Output, PortRequest};
 pub use proposal::Proposal;

@@ -85,11 +85,13 @@ impl IntoIterator for ProposalQueue {
     }
 }
 
+/// A proposal on its way to the disk.
 #[derive(Debug)]
-struct Append {
-    zxid: Zxid,
+pub struct Append {
+    pub zxid: Zxid,
     bytes: usize,
-    at_ms: u64,
+    /// When it was given to the disk.
+    pub at_ms: u64,
 }
 
 /// Appends that are not durable yet.
@@ -113,9 +115,9 @@ impl Unflushed {
         }
     }
 
-    /// The oldest, and when it was made.
-    pub fn oldest(&self) -> Option<(Zxid, u64)> {
-        self.appends.front().map(|append| (append.zxid, append.at_ms))
+    /// The oldest.
+    pub fn oldest(&self) -> Option<&Append> {
+        self.appends.front()
     }
 
     /// Bytes held, about.

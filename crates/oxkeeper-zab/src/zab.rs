@@ -4,15 +4,15 @@
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
 use oxkeeper_proto::quorum::ServerState;
-use oxkeeper_proto::{Epoch, ServerId, Zxid};
+use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
 use crate::core::Core;
 use crate::election::{Elected, Election, Vote};
 use crate::error::Lost;
-use crate::leader::{Leader, SyncCounts};
+use crate::leader::{Leader, LearnerStatus, SyncCounts};
 use crate::learner::{Learner, SyncKind};
 use crate::queue::ProposalQueue;
-use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Phase, PortRequest};
+use crate::{Config, DiskRequest, Effect, History, Input, Output, Phase, PortRequest};
 
 /// A leader that turns this server away at once is not asked again at once: the pause before the next
 /// election grows by this with each failure, in ms.
@@ -52,8 +52,7 @@ impl Zab {
     /// A server with this on its disk. It starts LOOKING.
     pub fn new(
         config: Config,
-        accepted: Epoch,
-        current: Epoch,
+        epochs: Epochs,
         history: History,
         now_ms: u64,
         out: &mut Vec<Output>,
@@ -63,10 +62,10 @@ impl Zab {
             leader: config.me,
             zxid: history.last_zxid,
             round: 0,
-            peer_epoch: i64::from(current),
+            peer_epoch: i64::from(epochs.current),
         };
         let mut zab = Zab {
-            core: Core::new(config, accepted, current, history),
+            core: Core::new(config, epochs, history, now_ms),
             election,
             role: Role::Looking,
             vote,
@@ -77,7 +76,7 @@ impl Zab {
             failures: 0,
             look_at_ms: now_ms,
         };
-        zab.look(now_ms, out);
+        zab.look(out);
         zab
     }
 
@@ -152,8 +151,8 @@ impl Zab {
         }
     }
 
-    /// Leader: its learners as (link, server, observer, up to date).
-    pub fn learners(&self) -> Vec<(LinkId, ServerId, bool, bool)> {
+    /// Leader: its learners.
+    pub fn learners(&self) -> Vec<LearnerStatus> {
         match &self.role {
             Role::Leading(leader) => leader.learners().collect(),
             _ => Vec::new(),
@@ -236,17 +235,17 @@ impl Zab {
         match &mut self.role {
             Role::Looking => {
                 let elected = self.election.on_timeout(now_ms, out);
-                self.elected(elected, now_ms, out);
+                self.elected(elected, out);
             }
             Role::Learning(learner) => {
-                let result = learner.check_deadline(now_ms);
-                self.end_if_lost(result, now_ms, out);
+                let result = learner.check_deadline(&self.core);
+                self.end_if_lost(result, out);
             }
             Role::Leading(leader) => {
-                let result = leader.on_timeout(&mut self.core, now_ms, out);
-                self.end_if_lost(result, now_ms, out);
+                let result = leader.on_timeout(&mut self.core, out);
+                self.end_if_lost(result, out);
             }
-            Role::Stopping => self.finish_stop(now_ms, out),
+            Role::Stopping => self.finish_stop(out),
         }
     }
 
@@ -271,7 +270,7 @@ impl Zab {
                     self.vote,
                     out,
                 );
-                self.elected(elected, now_ms, out);
+                self.elected(elected, out);
             }
             Input::ElectionLink { peer, up } => self.election.set_link(now_ms, peer, up),
             Input::Propose(_)
@@ -279,15 +278,15 @@ impl Zab {
             | Input::Sync(_)
             | Input::PingReply { .. }
             | Input::ToLearner(..)
-            | Input::StepDown => self.on_replica(now_ms, input, out),
+            | Input::StepDown => self.on_replica(input, out),
             Input::Flushed(_)
             | Input::AcceptedEpochSaved(_)
             | Input::CurrentEpochSaved(_)
             | Input::SnapshotSaved
             | Input::Reloaded(_)
             | Input::TruncateFailed
-            | Input::LogRead { .. } => self.on_disk(now_ms, input, out),
-            _ => self.on_peer(now_ms, input, out),
+            | Input::LogRead { .. } => self.on_disk(input, out),
+            _ => self.on_peer(input, out),
         }
         self.note_serving();
     }
@@ -303,49 +302,49 @@ impl Zab {
         }
     }
 
-    fn on_peer(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+    fn on_peer(&mut self, input: Input, out: &mut Vec<Output>) {
         let core = &mut self.core;
         let result = match (&mut self.role, input) {
-            (Role::Learning(learner), input) => learner.on_leader(core, now_ms, input, out),
+            (Role::Learning(learner), input) => learner.on_leader(core, input, out),
             (Role::Leading(leader), Input::LearnerConnected(link)) => {
-                leader.on_connected(core, link, now_ms, out);
+                leader.on_connected(core, link, out);
                 Ok(())
             }
             (Role::Leading(leader), Input::LearnerClosed(link)) => leader.on_closed(core, link),
             (Role::Leading(leader), Input::FromLearner(link, packet)) => {
-                leader.on_packet(core, now_ms, link, packet, out)
+                leader.on_packet(core, link, packet, out)
             }
             (Role::Leading(leader), Input::SnapshotStreamed { link, bytes, ended }) => {
-                leader.on_streamed(now_ms, link, bytes, ended);
+                leader.on_streamed(core, link, bytes, ended);
                 Ok(())
             }
             // Left over from a role that has ended.
             _ => Ok(()),
         };
-        self.end_if_lost(result, now_ms, out);
+        self.end_if_lost(result, out);
     }
 
-    fn on_disk(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+    fn on_disk(&mut self, input: Input, out: &mut Vec<Output>) {
         let core = &mut self.core;
         let answer = core.on_disk(input);
         let result = match &mut self.role {
-            Role::Learning(learner) => learner.on_disk(core, now_ms, answer, out),
+            Role::Learning(learner) => learner.on_disk(core, answer, out),
             Role::Leading(leader) => {
-                leader.on_disk(core, now_ms, answer, out);
+                leader.on_disk(core, answer, out);
                 Ok(())
             }
             Role::Looking | Role::Stopping => Ok(()),
         };
-        self.end_if_lost(result, now_ms, out);
-        self.finish_stop(now_ms, out);
+        self.end_if_lost(result, out);
+        self.finish_stop(out);
     }
 
-    fn on_replica(&mut self, now_ms: u64, input: Input, out: &mut Vec<Output>) {
+    fn on_replica(&mut self, input: Input, out: &mut Vec<Output>) {
         let serving = self.serving();
         match (&mut self.role, input) {
             (Role::Leading(leader), Input::Propose(proposal)) => {
-                let result = leader.propose(&mut self.core, now_ms, proposal, out);
-                self.end_if_lost(result, now_ms, out);
+                let result = leader.propose(&mut self.core, proposal, out);
+                self.end_if_lost(result, out);
             }
             (Role::Leading(leader), Input::Sync(_)) if serving => {
                 leader.local_sync(&self.core, out)
@@ -354,7 +353,7 @@ impl Zab {
                 leader.to_learner(link, packet, out);
             }
             (Role::Leading(_), Input::StepDown) => {
-                self.end_role(now_ms, Lost::ZxidsUsedUp, out);
+                self.end_role(Lost::ZxidsUsedUp, out);
             }
             (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
                 out.push(Output::Port(PortRequest::ToLeader(packet)));
@@ -374,7 +373,7 @@ impl Zab {
 
     // ---- roles
 
-    fn look(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+    fn look(&mut self, out: &mut Vec<Output>) {
         self.role = Role::Looking;
         self.election.set_abstains(self.core.lost_tail.is_some());
         if let Some(acknowledged) = self.core.lost_tail {
@@ -385,12 +384,16 @@ impl Zab {
                 self.core.marks.applied()
             );
         }
-        let elected =
-            self.election.start(self.core.marks.applied(), self.core.current, now_ms, out);
-        self.elected(elected, now_ms, out);
+        let elected = self.election.start(
+            self.core.marks.applied(),
+            self.core.current,
+            self.core.now_ms,
+            out,
+        );
+        self.elected(elected, out);
     }
 
-    fn elected(&mut self, elected: Option<Elected>, now_ms: u64, out: &mut Vec<Output>) {
+    fn elected(&mut self, elected: Option<Elected>, out: &mut Vec<Output>) {
         let Some(Elected(vote)) = elected else { return };
         self.elections += 1;
         self.vote = vote;
@@ -404,24 +407,24 @@ impl Zab {
         );
         if vote.leader == config.me {
             assert!(self.core.lost_tail.is_none(), "who lacks what it acknowledged does not lead");
-            self.role = Role::Leading(Box::new(Leader::new(&mut self.core, now_ms, out)));
+            self.role = Role::Leading(Box::new(Leader::new(&mut self.core, out)));
         } else {
             let observer = config.ensemble.servers.contains_key(&config.me)
                 && !config.ensemble.is_voter(config.me);
-            let learner = Learner::new(&self.core, vote, observer, now_ms, out);
+            let learner = Learner::new(&self.core, vote, observer, out);
             self.role = Role::Learning(Box::new(learner));
         }
     }
 
-    fn end_if_lost(&mut self, result: Result<(), Lost>, now_ms: u64, out: &mut Vec<Output>) {
+    fn end_if_lost(&mut self, result: Result<(), Lost>, out: &mut Vec<Output>) {
         if let Err(lost) = result {
-            self.end_role(now_ms, lost, out);
+            self.end_role(lost, out);
         }
     }
 
     /// Ends the role. What it has logged but not committed goes to the tree, for tree and log must
     /// agree when the server votes next; whether it survives is decided by the next leader.
-    fn end_role(&mut self, now_ms: u64, lost: Lost, out: &mut Vec<Output>) {
+    fn end_role(&mut self, lost: Lost, out: &mut Vec<Output>) {
         let serving = self.serving();
         let pending = match std::mem::replace(&mut self.role, Role::Stopping) {
             Role::Learning(learner) => {
@@ -439,7 +442,7 @@ impl Zab {
             Role::Looking | Role::Stopping => ProposalQueue::default(),
         };
         let pause_ms = (PAUSE_MS * self.failures).min(LONGEST_PAUSE_MS);
-        self.look_at_ms = now_ms + pause_ms;
+        self.look_at_ms = self.core.now_ms + pause_ms;
         if !serving {
             self.failures += 1;
         }
@@ -451,19 +454,19 @@ impl Zab {
         for proposal in pending {
             self.core.apply(proposal, out);
         }
-        self.finish_stop(now_ms, out);
+        self.finish_stop(out);
     }
 
     /// Goes on to the election once the disk has caught up.
-    fn finish_stop(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+    fn finish_stop(&mut self, out: &mut Vec<Output>) {
         if !matches!(self.role, Role::Stopping) || !self.core.disk_idle() {
             return;
         }
         if self.core.adopted_unsaved {
             // The tree came from a leader, the disk has not seen it.
             self.core.disk(DiskRequest::Reload, out);
-        } else if self.look_at_ms <= now_ms {
-            self.look(now_ms, out);
+        } else if self.look_at_ms <= self.core.now_ms {
+            self.look(out);
         }
     }
 }

@@ -14,7 +14,7 @@ use common::ensemble;
 use oxkeeper_proto::quorum::{
     NOTIFICATION_VERSION, Notification, Packet, PacketKind, ServerState, ack_epoch_data,
 };
-use oxkeeper_proto::{Encode, Epoch, Reader, ServerId, Zxid};
+use oxkeeper_proto::{Encode, Epoch, Epochs, Reader, ServerId, Zxid};
 use oxkeeper_zab::{
     Config, DiskRequest, Effect, History, Input, LinkId, LogRead, Output, PortRequest, Proposal,
     Zab,
@@ -98,7 +98,7 @@ struct Server {
 impl Server {
     fn new(config: Config, accepted: Epoch, current: Epoch, history: History) -> Server {
         let log = history.recent.clone();
-        let zab = Zab::new(config, accepted, current, history, 0, &mut Vec::new());
+        let zab = Zab::new(config, Epochs { accepted, current }, history, 0, &mut Vec::new());
         Server { zab, said: Vec::new(), link: 0, log, forwarded: 0, served: false }
     }
 
@@ -221,7 +221,7 @@ impl Server {
         let zxid = self.zab.next_zxid().expect("the leader serves");
         let payload = history[&zxid].clone();
         self.input(Input::Propose(Proposal { zxid, payload }));
-        if self.zab.learners().iter().any(|(link, ..)| *link == 99) {
+        if self.zab.learners().iter().any(|learner| learner.link == 99) {
             self.input(Input::FromLearner(99, Packet::bare(PacketKind::Ack, zxid)));
         }
     }
@@ -344,7 +344,8 @@ fn our_learner_answers_a_recorded_leader_like_apache() {
 #[test]
 fn a_learner_introduces_itself_with_the_recorded_bytes() {
     let c2s = recorded("001-quorum-s1-to-s2.c2s");
-    let mut zab = Zab::new(config(1, 3, 0), 0, 0, History::default(), 0, &mut Vec::new());
+    let mut zab =
+        Zab::new(config(1, 3, 0), Epochs::default(), History::default(), 0, &mut Vec::new());
     for from in [2, 3] {
         let state = if from == 2 { ServerState::Leading } else { ServerState::Following };
         let input = Input::Notified { from, notification: vote(state, 2) };

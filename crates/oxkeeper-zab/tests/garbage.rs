@@ -8,7 +8,7 @@ use oxkeeper_proto::quorum::{
     LearnerInfo, NOTIFICATION_VERSION, Notification, PROTOCOL_VERSION, Packet, PacketKind,
     ServerState, ack_epoch_data,
 };
-use oxkeeper_proto::{Encode, Zxid};
+use oxkeeper_proto::{Encode, Epochs, Zxid};
 use oxkeeper_zab::{
     Config, DiskRequest, Effect, History, Input, LinkId, LogRead, Output, PortRequest, Proposal,
     Zab,
@@ -263,7 +263,13 @@ fn no_packet_brings_a_server_down() {
         let lost_tail = (random.below(8) == 0).then_some(Zxid::new(1, 9));
         let history = History { last_zxid, recent: log.clone(), lost_tail };
         let epoch = u32::from(!log.is_empty());
-        let zab = Zab::new(config, epoch, epoch, history, 0, &mut Vec::new());
+        let zab = Zab::new(
+            config,
+            Epochs { accepted: epoch, current: epoch },
+            history,
+            0,
+            &mut Vec::new(),
+        );
         let mut victim =
             Victim { zab, now: 0, log, next_link: 0, listening: false, connecting: false };
         let depth = random.below(8);

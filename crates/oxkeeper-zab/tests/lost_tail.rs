@@ -6,7 +6,7 @@ mod common;
 use common::alone::{Alone, config, to_leader, to_learner, vote};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, PacketKind, ServerState};
-use oxkeeper_proto::{ServerId, Zxid};
+use oxkeeper_proto::{Epochs, ServerId, Zxid};
 use oxkeeper_zab::{ElectionRequest, History, Input, LinkId, Output, PortRequest, Zab};
 
 /// The one that has all, the one that lags, and the one that has lost 1.21 to 1.38.
@@ -145,7 +145,13 @@ impl Alone {
         let recent = vec![proposal(1, 1)];
         let lost_tail = Some(Zxid::new(1, 3));
         let history = History { last_zxid: Zxid::new(1, 1), recent, lost_tail };
-        let zab = Zab::new(config(me, voters, 0), 1, 1, history, 1_000, &mut Vec::new());
+        let zab = Zab::new(
+            config(me, voters, 0),
+            Epochs { accepted: 1, current: 1 },
+            history,
+            1_000,
+            &mut Vec::new(),
+        );
         Alone { zab, now: 1_000 }
     }
 }

@@ -13,7 +13,7 @@ use oxkeeper_proto::quorum::{
     LearnerInfo, NOTIFICATION_VERSION, Notification, PROTOCOL_VERSION, Packet, PacketKind,
     ServerState, ack_epoch_data,
 };
-use oxkeeper_proto::{Encode, Zxid};
+use oxkeeper_proto::{Encode, Epochs, Zxid};
 use oxkeeper_zab::{Config, Effect, History, Input, LinkId, Output, Proposal, Zab};
 
 const COUNT: u32 = 400_000;
@@ -46,7 +46,7 @@ fn vote(state: ServerState) -> Input {
 
 fn leader() -> Zab {
     let out = &mut Vec::new();
-    let mut zab = Zab::new(config(3), 0, 0, History::default(), 0, out);
+    let mut zab = Zab::new(config(3), Epochs::default(), History::default(), 0, out);
     zab.handle(0, vote(ServerState::Looking), out);
     zab.on_timeout(200, out);
     for link in [1, 2] {
@@ -106,7 +106,7 @@ fn measure(group: u32) -> f64 {
 
 fn measure_follower() -> f64 {
     let mut out = Vec::with_capacity(64);
-    let mut zab = Zab::new(config(2), 0, 0, History::default(), 0, &mut out);
+    let mut zab = Zab::new(config(2), Epochs::default(), History::default(), 0, &mut out);
     for (from, state) in [(1, ServerState::Following), (3, ServerState::Leading)] {
         let Input::Notified { notification, .. } = vote(state) else { unreachable!() };
         zab.handle(0, Input::Notified { from, notification }, &mut out);

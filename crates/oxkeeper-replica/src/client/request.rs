@@ -114,11 +114,10 @@ impl Batch<'_> {
             count(&meters.connection_revalidate_count);
         }
         let settings = &self.shared.settings;
-        let (fresh, renewed) = settings.limits.connection_weight;
         let weight = match (settings.limits.connection_weights, request.session) {
             (false, _) => 1,
-            (true, 0) => fresh,
-            (true, _) => renewed,
+            (true, 0) => settings.limits.connection_weight_new,
+            (true, _) => settings.limits.connection_weight_renewed,
         };
         if !self.shared.connection_throttle.lock().take(self.now_ms, weight) {
             count(&meters.connection_drop_count);

@@ -41,7 +41,7 @@ impl Replica {
             if !self.serving {
                 // No quorum vouches for these: a later leader may cut them off the log again. A
                 // periodic snapshot under way is named after an earlier zxid and would keep them.
-                shared.next_generation();
+                shared.next_state_id();
             }
             for proposal in slice {
                 let time_ms = self.apply(now, &mut state, proposal);

@@ -11,7 +11,7 @@ use oxkeeper_proto::{Encode, ErrorCode, OpCode, SessionId, Zxid};
 use oxkeeper_state::prepare::{Prepared, SessionCheck, WriteRequest, parses};
 use oxkeeper_zab::{DiskRequest, Proposal};
 
-use super::{InFlight, InFlightKind, Mode, Now, Output, PendingSync, Replica};
+use super::{InFlight, InFlightKind, Mode, Now, Output, PendingSync, Replica, Revalidating};
 use crate::client::Client;
 use crate::session::Owner;
 
@@ -70,7 +70,7 @@ impl Replica {
                 self.refuse(&client);
             }
         } else {
-            self.revalidating.entry(session).or_default().push((client, timeout_ms));
+            self.revalidating.entry(session).or_default().push(Revalidating { client, timeout_ms });
             let data = RevalidateRequest { session, timeout_ms }.to_bytes();
             let packet = Packet::with(PacketKind::Revalidate, Zxid(-1), data);
             self.zab_input(now, oxkeeper_zab::Input::Forward(packet), out);
@@ -143,7 +143,7 @@ impl Replica {
             }
         }
         for waiting in self.revalidating.values_mut() {
-            waiting.retain(|(other, _)| other.id != client.id);
+            waiting.retain(|other| other.client.id != client.id);
         }
     }
 

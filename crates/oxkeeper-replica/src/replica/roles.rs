@@ -13,7 +13,7 @@ use oxkeeper_state::prepare::{Prepare, SessionCheck};
 use oxkeeper_zab::{DiskRequest, Effect, LinkId, PortRequest};
 
 use super::clients::Requester;
-use super::{Mode, Now, Output, Replica};
+use super::{Mode, Now, Output, Replica, Revalidating};
 use crate::session::Owner;
 
 impl Replica {
@@ -136,7 +136,7 @@ impl Replica {
     pub(super) fn replace_state(&mut self, state: State) {
         let old = {
             let mut current = self.shared.state.write();
-            self.shared.next_generation();
+            self.shared.next_state_id();
             std::mem::replace(&mut *current, state)
         };
         // Freeing a large tree takes a while: not under the lock.
@@ -267,7 +267,7 @@ impl Replica {
         let Ok(reply) = RevalidateReply::from_bytes(data) else { return };
         let Some(waiting) = self.revalidating.remove(&reply.session) else { return };
         let mut waiting = waiting.into_iter();
-        let Some((client, timeout_ms)) = waiting.next() else { return };
+        let Some(Revalidating { client, timeout_ms }) = waiting.next() else { return };
         let rest: Vec<_> = waiting.collect();
         if !rest.is_empty() {
             // Each asked; each gets an answer of its own.

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_proto::quorum::{Notification, Packet, PacketKind};
-use oxkeeper_proto::{ServerId, Zxid};
-use oxkeeper_replica::replica::Config;
-use oxkeeper_replica::{Client, Input, Now, Output, Replica, Settings, Shared};
+use oxkeeper_proto::{Epochs, ServerId, Zxid};
+use oxkeeper_replica::{
+    Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
+};
 use oxkeeper_zab::{
     DiskRequest, ElectionRequest, Input as Z, LinkId, LogRead, PortRequest, Proposal,
 };
@@ -137,7 +138,7 @@ impl World {
     // ---- servers
 
     pub fn start(&mut self, id: ServerId) {
-        let settings = Settings {
+        let settings = ClientPortSettings {
             server: id,
             tick_ms: TICK_MS,
             min_session_timeout_ms: 400,
@@ -145,7 +146,7 @@ impl World {
             auth: Default::default(),
             limits: Default::default(),
         };
-        let config = Config {
+        let config = ReplicaConfig {
             prepare: Default::default(),
             reap_interval_ms: 60_000,
             reap_per_minute: 60,
@@ -172,7 +173,7 @@ impl World {
                 force_snapshot_sync: snapshots,
                 fast_election: false,
             };
-            let epochs = (server.disk.accepted, server.disk.current);
+            let epochs = Epochs { accepted: server.disk.accepted, current: server.disk.current };
             Replica::member(shared, config, zab, epochs, history, now, &mut out)
         });
         self.perform(id, out);

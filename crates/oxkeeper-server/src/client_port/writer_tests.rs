@@ -2,15 +2,14 @@ use std::io::Read;
 
 use oxkeeper_proto::client::{ConnectRequest, put_frame};
 use oxkeeper_proto::{Encode, Zxid};
-use oxkeeper_replica::replica::Config;
-use oxkeeper_replica::{Now, Replica, Settings};
+use oxkeeper_replica::{ClientPortSettings, Now, Replica, ReplicaConfig};
 use oxkeeper_state::State;
 
 use super::*;
 
 /// A client whose handshake is answered; the answer is its output.
 fn client_with_output() -> Arc<Client> {
-    let settings = Settings {
+    let settings = ClientPortSettings {
         server: 1,
         tick_ms: 2000,
         min_session_timeout_ms: 4000,
@@ -19,7 +18,7 @@ fn client_with_output() -> Arc<Client> {
         limits: Default::default(),
     };
     let shared = Arc::new(Shared::new(State::new(1), settings, 1));
-    let config = Config {
+    let config = ReplicaConfig {
         prepare: Default::default(),
         reap_interval_ms: 60_000,
         reap_per_minute: 1,

@@ -50,13 +50,6 @@ impl Invocation {
         };
         Ok(Invocation { properties, form })
     }
-
-    /// Puts the properties in the text of `SERVER_JVMFLAGS` or `JVMFLAGS` before those of the command
-    /// line, which win.
-    pub fn add_flags(&mut self, flags: &str) {
-        let found = flags.split_whitespace().filter_map(|word| word.strip_prefix("-D"));
-        self.properties.splice(0..0, found.map(split_property));
-    }
 }
 
 fn split_property(text: &str) -> (String, String) {
@@ -75,7 +68,7 @@ mod tests {
 
     #[test]
     fn properties_come_before_the_file_and_java_flags_are_ignored() {
-        let mut found = Invocation::parse([
+        let found = Invocation::parse([
             "-Dzookeeper.snapCount=5",
             "-Xmx1g",
             "-XX:+UseG1GC",
@@ -86,9 +79,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(found.form, Form::File("zoo.cfg".into()));
-        found.add_flags("-Xmx2g -Dzookeeper.snapCount=4");
         let names: Vec<_> = found.properties.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        assert_eq!(names, ["zookeeper.snapCount=4", "zookeeper.snapCount=5", "x="]);
+        assert_eq!(names, ["zookeeper.snapCount=5", "x="]);
     }
 
     #[test]

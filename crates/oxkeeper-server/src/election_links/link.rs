@@ -30,7 +30,7 @@ const SASL_MAGIC: u32 = 0x5F24_3501;
 /// The tasks of one connection.
 pub(super) struct Link {
     /// Tells this connection from earlier ones to the same peer.
-    pub(super) generation: u64,
+    pub(super) id: u64,
     reader: AbortHandle,
     writer: AbortHandle,
 }
@@ -41,7 +41,7 @@ impl Link {
     pub(super) fn start(
         tasks: &mut JoinSet<()>,
         peer: ServerId,
-        generation: u64,
+        id: u64,
         (stream, rest): (TcpStream, Vec<u8>),
         slot: watch::Receiver<Option<Bytes>>,
         events: Events,
@@ -59,7 +59,7 @@ impl Link {
                 lost(error.to_string());
             }
         });
-        Link { generation, reader, writer }
+        Link { id, reader, writer }
     }
 
     /// Closes the connection.

@@ -4,8 +4,8 @@
 use std::fs;
 
 use super::exposition::{Family, Sample};
-use crate::view::descriptors;
-use crate::words::memory_limit;
+use crate::view::Descriptors;
+use crate::words::MemoryLimit;
 
 /// Ticks a second in `/proc/self/stat` and `/proc/stat`: part of the kernel's interface.
 const TICKS: f64 = 100.0;
@@ -25,7 +25,7 @@ pub(super) fn families() -> Vec<Family> {
     let ticks = |at: usize| stat.split_whitespace().nth(at)?.parse::<f64>().ok();
     let machine = fs::read_to_string("/proc/stat").unwrap_or_default();
     let boot = machine.lines().find_map(|line| first_number(line.strip_prefix("btime ")?));
-    let (open, limit) = descriptors();
+    let Descriptors { open, limit } = Descriptors::look();
 
     let used = "Total user and system CPU time spent in seconds.";
     let cpu = ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / TICKS);
@@ -42,12 +42,11 @@ pub(super) fn families() -> Vec<Family> {
     let of_resident = "Resident memory size in bytes.";
     add("process_resident_memory_bytes", of_resident, "gauge", bytes("VmRSS:"));
     add("jvm_threads_current", "Current thread count of the process.", "gauge", field("Threads:"));
-    let (max, max_help) = match memory_limit() {
-        (Some(max), true) => (Some(max as f64), "Memory limit of the control group in bytes."),
-        (max, _) => (
-            max.map(|max| max as f64),
-            "Memory of the machine in bytes; the control group has no limit.",
-        ),
+    let limit = MemoryLimit::look();
+    let max = limit.bytes.map(|bytes| bytes as f64);
+    let max_help = match max {
+        Some(_) if limit.of_group => "Memory limit of the control group in bytes.",
+        _ => "Memory of the machine in bytes; the control group has no limit.",
     };
     let heap = |name: &str, help: &str, value: Option<f64>| {
         value.map(|value| Family {

@@ -39,9 +39,9 @@ pub(super) fn stdout() -> &'static Output {
 }
 
 /// A queue of bytes and the thread that writes them.
-pub(super) struct Output(Arc<Shared>);
+pub(super) struct Output(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     limit: usize,
     queue: Mutex<Queue>,
     /// There is something to write.
@@ -66,18 +66,18 @@ struct Queue {
 
 impl Output {
     fn start(sink: impl Write + Send + 'static, limit: usize) -> Output {
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             limit,
             queue: Mutex::default(),
             filled: Condvar::new(),
             written: Condvar::new(),
         });
-        let worker = shared.clone();
+        let worker = inner.clone();
         // Without a thread there is no log, which is no reason not to serve.
         let _ = std::thread::Builder::new().name("log-lines".to_owned()).spawn(move || {
             worker.write(sink);
         });
-        Output(shared)
+        Output(inner)
     }
 
     /// Queues text of one or more lines.
@@ -108,7 +108,7 @@ impl Output {
     }
 }
 
-impl Shared {
+impl Inner {
     fn write(&self, mut sink: impl Write) {
         loop {
             let (text, lines, dropped) = self.take();

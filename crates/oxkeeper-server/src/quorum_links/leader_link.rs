@@ -47,6 +47,7 @@ pub enum LeaderEvent<S> {
     /// Connected.
     Connected {
         /// The address that answered.
+        #[cfg_attr(not(test), expect(dead_code, reason = "logged where it is known"))]
         address: SocketAddr,
     },
     /// Packets, in order. SNAP is the last of its batch; its stream follows.
@@ -59,6 +60,7 @@ pub enum LeaderEvent<S> {
     /// [`LeaderLink::close`].
     Closed {
         /// In plain words.
+        #[cfg_attr(not(test), expect(dead_code, reason = "logged where it is known"))]
         reason: String,
     },
 }

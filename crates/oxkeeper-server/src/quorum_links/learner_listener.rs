@@ -29,8 +29,8 @@ use crate::outbox::Outbox;
 const MAX_UNKNOWN: usize = 64;
 /// Learners that may be connected at once.
 const MAX_LINKS: usize = 1024;
-/// Attempts to open the port at each of its addresses. The first pauses between them are short, since the listener of the term
-/// before may still be closing; they grow up to [`BIND_PAUSE`].
+/// Attempts to open the port at each of its addresses. The first pauses between them are short, since the
+/// listener of the role before may still be closing; they grow up to [`BIND_PAUSE`].
 const BIND_ATTEMPTS: u32 = 14;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,8 +58,6 @@ pub enum LearnerEvent {
     Connected {
         /// The new link.
         link: LinkId,
-        /// The other end.
-        from: SocketAddr,
     },
     /// Packets, in order.
     Packets {
@@ -82,11 +80,12 @@ pub enum LearnerEvent {
         /// Which.
         link: LinkId,
         /// In plain words.
+        #[cfg_attr(not(test), expect(dead_code, reason = "logged where it is known"))]
         reason: String,
     },
 }
 
-struct Shared {
+struct Acceptor {
     config: ListenerConfig,
     events: Box<dyn Fn(LearnerEvent) + Send + Sync>,
     links: Mutex<Links>,
@@ -105,7 +104,7 @@ struct Links {
 
 /// The quorum port of a leader. Closed by [`LearnerListener::shutdown`] or when dropped.
 pub struct LearnerListener {
-    shared: Arc<Shared>,
+    acceptor: Arc<Acceptor>,
     task: AbortHandle,
 }
 
@@ -118,18 +117,18 @@ impl LearnerListener {
     ) -> LearnerListener {
         election::took("LEADING");
         let links = Mutex::default();
-        let shared = Arc::new(Shared { config, events: Box::new(events), links });
-        let task = runtime.spawn(listen(shared.clone())).abort_handle();
-        LearnerListener { shared, task }
+        let acceptor = Arc::new(Acceptor { config, events: Box::new(events), links });
+        let task = runtime.spawn(listen(acceptor.clone())).abort_handle();
+        LearnerListener { acceptor, task }
     }
 
     /// Sends encoded packets to a learner; dropped if its link has ended.
     pub fn send(&self, link: LinkId, packets: impl Into<Bytes>) {
         let packets = packets.into();
         let outbox = {
-            let mut links = self.shared.links.lock();
+            let mut links = self.acceptor.links.lock();
             let told = |sid: &mut ServerId| {
-                tell_of_sync(*sid, &packets, self.shared.config.limits.max_len)
+                tell_of_sync(*sid, &packets, self.acceptor.config.limits.max_len)
             };
             if links.unsynced.get_mut(&link).is_some_and(told) {
                 links.unsynced.remove(&link);
@@ -144,16 +143,16 @@ impl LearnerListener {
     /// Streams a snapshot to a learner, with the signature behind it. What is sent later waits.
     pub fn send_snapshot(&self, link: LinkId, source: Box<dyn SnapshotSource>) {
         let Some(outbox) = self.outbox(link) else { return };
-        let shared = self.shared.clone();
+        let acceptor = self.acceptor.clone();
         let progress = move |bytes, ended| {
-            (shared.events)(LearnerEvent::Streamed { link, bytes, ended });
+            (acceptor.events)(LearnerEvent::Streamed { link, bytes, ended });
         };
         outbox.send_snapshot(source, Box::new(progress));
     }
 
     /// Closes a link. No event of it follows, except one that is being delivered right now.
     pub fn close(&self, link: LinkId, reason: &str) {
-        let outbox = self.shared.links.lock().remove(link);
+        let outbox = self.acceptor.links.lock().remove(link);
         if let Some(outbox) = outbox {
             info!("closing the link of learner {link}: {reason}");
             outbox.close(None);
@@ -163,7 +162,7 @@ impl LearnerListener {
     /// Closes the port and all links; no events follow, except those being delivered right now.
     pub fn shutdown(&self) {
         self.task.abort();
-        let mut links = self.shared.links.lock();
+        let mut links = self.acceptor.links.lock();
         links.closed = true;
         for (_, outbox) in links.known.drain() {
             outbox.close(None);
@@ -174,7 +173,7 @@ impl LearnerListener {
     }
 
     fn outbox(&self, link: LinkId) -> Option<Arc<Outbox>> {
-        self.shared.links.lock().known.get(&link).cloned()
+        self.acceptor.links.lock().known.get(&link).cloned()
     }
 }
 
@@ -184,8 +183,8 @@ impl Drop for LearnerListener {
     }
 }
 
-async fn listen(shared: Arc<Shared>) {
-    let config = &shared.config;
+async fn listen(acceptor: Arc<Acceptor>) {
+    let config = &acceptor.config;
     let patience = Patience {
         attempts: BIND_ATTEMPTS,
         pause: |attempt| Duration::from_millis(10 << attempt.min(8)).min(BIND_PAUSE),
@@ -194,21 +193,21 @@ async fn listen(shared: Arc<Shared>) {
     let mut opening = Opening::start(&config.addresses, config.listen_on_all, "quorum", patience);
     let listeners = match opening.first().await {
         Ok(listeners) => listeners,
-        Err(error) => return (shared.events)(LearnerEvent::ListenFailed(error)),
+        Err(error) => return (acceptor.events)(LearnerEvent::ListenFailed(error)),
     };
-    (shared.events)(LearnerEvent::Listening);
-    let accepting = shared.clone();
+    (acceptor.events)(LearnerEvent::Listening);
+    let accepting = acceptor.clone();
     // Aborting this task closes the listeners.
     opening.serve(listeners, move |listener| accept(listener, accepting.clone())).await;
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, acceptor: Arc<Acceptor>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let link = NEXT.fetch_add(1, Ordering::Relaxed);
-                admit(&shared, link, stream, from);
+                admit(&acceptor, link, stream, from);
             }
             Err(error) => {
                 warn!("cannot accept a connection on the quorum port: {error}");
@@ -218,8 +217,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn admit(shared: &Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
-    let mut links = shared.links.lock();
+fn admit(acceptor: &Arc<Acceptor>, link: LinkId, stream: TcpStream, from: SocketAddr) {
+    let mut links = acceptor.links.lock();
     if links.closed {
         return;
     }
@@ -228,38 +227,38 @@ fn admit(shared: &Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr
     {
         oldest.abort();
     }
-    let task = tokio::spawn(serve(shared.clone(), link, stream, from));
+    let task = tokio::spawn(serve(acceptor.clone(), link, stream, from));
     links.unknown.push_back((link, task.abort_handle()));
 }
 
-async fn serve(shared: Arc<Shared>, link: LinkId, stream: TcpStream, from: SocketAddr) {
+async fn serve(acceptor: Arc<Acceptor>, link: LinkId, stream: TcpStream, from: SocketAddr) {
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     // A socket that refuses the option is about to fail anyway.
     let _ = stream.set_nodelay(true);
     let (read_half, write_half) = stream.into_split();
-    let mut reader = PacketReader::new(read_half, shared.config.limits.max_len);
-    let limit = shared.config.first_packet_timeout;
+    let mut reader = PacketReader::new(read_half, acceptor.config.limits.max_len);
+    let limit = acceptor.config.first_packet_timeout;
     let first = match timeout(limit, introduction(&mut reader)).await {
         Ok(result) => result,
         Err(_) => Err(format!("silent for {limit:?}")),
     };
-    let Some(outbox) = shared.introduced(link, &first, write_half, from) else {
+    let Some(outbox) = acceptor.introduced(link, &first, write_half, from) else {
         if let Err(reason) = first {
             warn!("connection from {from} to the quorum port closed: {reason}");
         }
         return;
     };
-    (shared.events)(LearnerEvent::Connected { link, from });
+    (acceptor.events)(LearnerEvent::Connected { link });
     let reason = match first {
-        Ok(packets) => read(&shared, link, &mut reader, &outbox, packets).await,
+        Ok(packets) => read(&acceptor, link, &mut reader, &outbox, packets).await,
         Err(reason) => reason,
     };
     let reason = outbox.failure().unwrap_or(reason);
     outbox.close(Some(reason.clone()));
     // Whoever takes it out of the table, here or in `close`, says that the link has ended.
-    if shared.links.lock().remove(link).is_some() {
+    if acceptor.links.lock().remove(link).is_some() {
         warn!(link, "******* GOODBYE /{from} ********: {reason}");
-        (shared.events)(LearnerEvent::Closed { link, reason });
+        (acceptor.events)(LearnerEvent::Closed { link, reason });
     }
 }
 
@@ -289,7 +288,7 @@ fn tell_of_sync(sid: ServerId, packets: &[u8], max_len: usize) -> bool {
     true
 }
 
-impl Shared {
+impl Acceptor {
     /// Registers a connection that has said who it is; `None`: it must be closed.
     fn introduced(
         &self,
@@ -332,7 +331,7 @@ async fn introduction(reader: &mut PacketReader) -> Result<Vec<Packet>, String> 
 
 /// Reads until the link ends; returns why.
 async fn read(
-    shared: &Shared,
+    acceptor: &Acceptor,
     link: LinkId,
     reader: &mut PacketReader,
     outbox: &Outbox,
@@ -343,7 +342,7 @@ async fn read(
             return "closed".to_owned();
         }
         if !packets.is_empty() {
-            (shared.events)(LearnerEvent::Packets { link, packets });
+            (acceptor.events)(LearnerEvent::Packets { link, packets });
         }
         packets = match reader.fill().await.and_then(|()| reader.batch(None)) {
             Ok(packets) => packets,

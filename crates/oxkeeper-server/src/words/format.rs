@@ -120,9 +120,9 @@ pub(super) fn conf(conf: &Conf<'_>) -> String {
     line!(out, "clientPort={}", config.client.as_ref().map_or(-1, |client| i32::from(client.port)));
     line!(out, "secureClientPort=-1");
     line!(out, "dataDir={}", absolute(config.data.snapshot_dir()).display());
-    line!(out, "dataDirSize={}", conf.sizes.0);
+    line!(out, "dataDirSize={}", conf.sizes.data);
     line!(out, "dataLogDir={}", absolute(config.data.txn_log_dir()).display());
-    line!(out, "dataLogSize={}", conf.sizes.1);
+    line!(out, "dataLogSize={}", conf.sizes.log);
     line!(out, "tickTime={}", config.tick_ms);
     line!(out, "maxClientCnxns={}", config.clients.max_per_address);
     line!(out, "minSessionTimeout={}", config.min_session_timeout_ms);

@@ -86,7 +86,11 @@ impl ServerView for Sample {
 
     fn conf(&self) -> Conf<'_> {
         let member = self.ensemble.clone().map(|ensemble| Member { ensemble });
-        Conf { config: &self.config, sizes: (67_109_602, 67_109_602), member }
+        Conf {
+            config: &self.config,
+            sizes: DirectorySizes { data: 67_109_602, log: 67_109_602 },
+            member,
+        }
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -128,8 +132,8 @@ impl ServerView for Sample {
         WatchSummary { connections: 1, paths: 2, total: 2 }
     }
 
-    fn directory_sizes(&self) -> (u64, u64) {
-        (67_109_358, 67_109_358)
+    fn directory_sizes(&self) -> DirectorySizes {
+        DirectorySizes { data: 67_109_358, log: 67_109_358 }
     }
 
     fn digests(&self) -> Vec<(Zxid, u64)> {

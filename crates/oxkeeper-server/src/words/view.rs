@@ -32,8 +32,8 @@ pub trait ServerView {
     fn watches(&self) -> Watches;
     /// For `wchs`.
     fn watch_summary(&self) -> WatchSummary;
-    /// Bytes in the data and in the log directory; for `dirs`.
-    fn directory_sizes(&self) -> (u64, u64);
+    /// For `dirs`.
+    fn directory_sizes(&self) -> DirectorySizes;
     /// Tree digests of the past; for `hash`.
     fn digests(&self) -> Vec<(Zxid, u64)>;
     /// For `envi`.
@@ -141,13 +141,22 @@ pub struct ConnectionSession {
     pub latency: Latency,
 }
 
+/// Bytes in the files below a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectorySizes {
+    /// Of snapshots.
+    pub data: u64,
+    /// Of logs.
+    pub log: u64,
+}
+
 /// The configuration in effect.
 #[derive(Clone, Debug)]
 pub struct Conf<'a> {
     /// What was loaded at the start.
     pub config: &'a ServerConfig,
-    /// Bytes in the data and in the log directory.
-    pub sizes: (u64, u64),
+    /// Of its directories.
+    pub sizes: DirectorySizes,
     /// Members only.
     pub member: Option<Member>,
 }
@@ -326,10 +335,20 @@ impl Memory {
     }
 }
 
-/// Bytes this process may use at most; true: the control group's limit, else the machine's memory.
-pub(crate) fn memory_limit() -> (Option<u64>, bool) {
-    let Memory { max, total, .. } = Memory::look();
-    (max, max != total)
+/// How much memory this process may use at most.
+pub(crate) struct MemoryLimit {
+    /// `None`: not known.
+    pub bytes: Option<u64>,
+    /// Is it the control group's limit, and not all that the machine has?
+    pub of_group: bool,
+}
+
+impl MemoryLimit {
+    /// As it is now.
+    pub fn look() -> MemoryLimit {
+        let Memory { max, total, .. } = Memory::look();
+        MemoryLimit { bytes: max, of_group: max != total }
+    }
 }
 
 fn megabytes(bytes: Option<u64>) -> String {

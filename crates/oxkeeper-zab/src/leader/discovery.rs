@@ -10,6 +10,7 @@ use super::link::{Link, Stage};
 use super::{Leader, MAX_EPOCH, Wait};
 use crate::core::Core;
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
+use crate::history::HistorySummary;
 use crate::{DiskRequest, LinkId, Output, PortRequest};
 
 impl Leader {
@@ -33,7 +34,7 @@ impl Leader {
         link.observer = packet.known_kind() == Some(PacketKind::ObserverInfo);
         link.promised = promised;
         link.stage = Stage::WaitingForEpoch;
-        if self.stage == Wait::Epoch {
+        if self.wait == Wait::Epoch {
             self.epoch = self.epoch.max(promised + 1);
             if core.config.ensemble.is_voter(server) {
                 self.reported.insert(server);
@@ -75,20 +76,23 @@ impl Leader {
         server: ServerId,
         promised: Epoch,
     ) -> Result<(), Lost> {
-        let established = matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
-        let (epoch, last) = if established { (self.epoch, self.proposed) } else { self.summary };
+        let established = matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
+        let ours = if established {
+            HistorySummary { epoch: i64::from(self.epoch), last: self.proposed }
+        } else {
+            self.summary
+        };
         match core.take_history(server) {
-            Some(theirs) if theirs <= (i64::from(epoch), last) => {
+            Some(theirs) if theirs <= ours => {
                 core.seen_epoch = core.seen_epoch.max(promised);
                 Err(Lost::PromisedNewer { server, theirs: promised, ours: self.epoch })
             }
-            Some((current, zxid)) => {
+            Some(theirs) => {
                 if core.refuse_newer(server, self.epoch) {
                     tracing::error!(
-                        "server {server} is refused: its history (epoch {current:#x}, last zxid \
-                         {zxid}) is newer than that of this leader (epoch {epoch:#x}, last zxid \
-                         {last}). Have other members lost their data? The ensemble goes on without \
-                         server {server}; keep its data directory until you know"
+                        "server {server} is refused: its history ({theirs}) is newer than that of this \
+                         leader ({ours}). Have other members lost their data? The ensemble goes on \
+                         without server {server}; keep its data directory until you know"
                     );
                 }
                 Ok(())
@@ -99,29 +103,24 @@ impl Leader {
 
     pub(super) fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
-            self.stage = Wait::SavingAccepted;
+            self.wait = Wait::SavingAccepted;
             core.disk(DiskRequest::SaveAcceptedEpoch(self.epoch), out);
         }
     }
 
     /// acceptedEpoch is durable: announce the epoch.
-    pub(super) fn on_accepted_saved(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) {
-        if self.stage != Wait::SavingAccepted {
+    pub(super) fn on_accepted_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if self.wait != Wait::SavingAccepted {
             return;
         }
-        self.enter(core, Wait::EpochAcks, now_ms);
+        self.enter(core, Wait::EpochAcks);
         self.epoch_acks.insert(core.config.me);
         self.send_leader_info(out);
         self.check_epoch_acks(core, out);
     }
 
     pub(super) fn send_leader_info(&mut self, out: &mut Vec<Output>) {
-        if matches!(self.stage, Wait::Epoch | Wait::SavingAccepted) {
+        if matches!(self.wait, Wait::Epoch | Wait::SavingAccepted) {
             return;
         }
         let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
@@ -153,9 +152,9 @@ impl Leader {
         link.last_zxid = packet.zxid;
         link.stage = Stage::WaitingForSync;
         // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
-        let open = !matches!(self.stage, Wait::NewLeaderAcks | Wait::Broadcast);
+        let open = !matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
         if open && current != -1 {
-            let theirs = (current as u32, packet.zxid);
+            let theirs = HistorySummary { epoch: i64::from(current as u32), last: packet.zxid };
             if self.summary < theirs {
                 return Err(Misbehaved::NewerThanLeader { server, theirs, ours: self.summary });
             }
@@ -163,7 +162,7 @@ impl Leader {
                 self.epoch_acks.insert(server);
             }
         }
-        match self.stage {
+        match self.wait {
             Wait::EpochAcks => self.check_epoch_acks(core, out),
             Wait::NewLeaderAcks | Wait::Broadcast => self.synchronize(core, id, None, out),
             _ => {}
@@ -173,17 +172,17 @@ impl Leader {
 
     pub(super) fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
-            self.stage = Wait::SavingCurrent;
+            self.wait = Wait::SavingCurrent;
             core.disk(DiskRequest::SaveCurrentEpoch(self.epoch), out);
         }
     }
 
     /// currentEpoch is durable: synchronize the learners that wait for it.
-    pub(super) fn on_current_saved(&mut self, core: &mut Core, now_ms: u64, out: &mut Vec<Output>) {
-        if self.stage != Wait::SavingCurrent {
+    pub(super) fn on_current_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        if self.wait != Wait::SavingCurrent {
             return;
         }
-        self.enter(core, Wait::NewLeaderAcks, now_ms);
+        self.enter(core, Wait::NewLeaderAcks);
         self.proposed = Zxid::new(self.epoch, 0);
         let waiting: Vec<_> = self
             .links

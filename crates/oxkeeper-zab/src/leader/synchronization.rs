@@ -124,10 +124,10 @@ impl Leader {
 
     pub(super) fn check_new_leader_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         let quorum = core.config.ensemble.is_quorum(|id| self.new_leader_acks.contains(&id));
-        if self.stage != Wait::NewLeaderAcks || !quorum {
+        if self.wait != Wait::NewLeaderAcks || !quorum {
             return;
         }
-        self.stage = Wait::Broadcast;
+        self.wait = Wait::Broadcast;
         self.committed = Zxid::new(self.epoch, 0);
         core.marks.begin_epoch(self.committed);
         out.push(Output::Replica(Effect::StartServing { epoch: self.epoch, leading: true }));

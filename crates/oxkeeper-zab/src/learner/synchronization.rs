@@ -6,10 +6,9 @@ use bytes::Bytes;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::{Epoch, Zxid};
 
-use super::{Learner, Phase, SyncKind, unexpected};
+use super::{Learner, Step, SyncKind, unexpected};
 use crate::core::Core;
 use crate::error::Misbehaved;
-use crate::history::follows;
 use crate::{DiskRequest, Output, PortRequest, Proposal};
 
 impl Learner {
@@ -27,17 +26,17 @@ impl Learner {
             Some(PacketKind::Diff) => {
                 self.sync = Some(SyncKind::Diff);
                 self.last_seen = core.marks.applied();
-                self.phase = Phase::Synchronizing { epoch, memory: false };
+                self.step = Step::Synchronizing { epoch, memory: false };
             }
             Some(PacketKind::Snap) => {
                 self.within_epoch(packet.zxid)?;
                 self.sync = Some(SyncKind::Snap);
-                self.phase = Phase::Receiving { epoch, zxid: packet.zxid };
+                self.step = Step::Receiving { epoch, zxid: packet.zxid };
             }
             Some(PacketKind::Trunc) => {
                 self.within_epoch(packet.zxid)?;
                 self.sync = Some(SyncKind::Trunc);
-                self.phase = Phase::Truncating { epoch, zxid: packet.zxid };
+                self.step = Step::Truncating { epoch, zxid: packet.zxid };
                 core.disk(DiskRequest::Truncate(packet.zxid), out);
             }
             // The leader pings as soon as it has a sender for this learner.
@@ -48,17 +47,12 @@ impl Learner {
     }
 
     /// The snapshot stream is complete.
-    pub(super) fn on_snapshot_received(
-        &mut self,
-        core: &mut Core,
-        now_ms: u64,
-        out: &mut Vec<Output>,
-    ) {
-        self.heard(now_ms);
-        if let Phase::Receiving { epoch, zxid } = self.phase {
+    pub(super) fn on_snapshot_received(&mut self, core: &mut Core, out: &mut Vec<Output>) {
+        self.heard(core);
+        if let Step::Receiving { epoch, zxid } = self.step {
             core.adopt_snapshot(zxid, out);
             self.last_seen = zxid;
-            self.phase = Phase::Synchronizing { epoch, memory: true };
+            self.step = Step::Synchronizing { epoch, memory: true };
         }
     }
 
@@ -66,19 +60,18 @@ impl Learner {
     pub(super) fn on_truncated(
         &mut self,
         core: &mut Core,
-        now_ms: u64,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        if let Phase::Truncating { epoch, zxid } = self.phase {
+        if let Step::Truncating { epoch, zxid } = self.step {
             if core.marks.applied() != zxid {
                 // What lies between is missing here. The leader finds a better way next time.
                 return Err(Misbehaved::Gap { previous: core.marks.applied(), got: zxid });
             }
             self.last_seen = core.marks.applied();
-            self.phase = Phase::Synchronizing { epoch, memory: true };
+            self.step = Step::Synchronizing { epoch, memory: true };
             self.held_bytes = 0;
             for packet in std::mem::take(&mut self.held) {
-                self.on_packet(core, now_ms, packet, out)?;
+                self.on_packet(core, packet, out)?;
             }
         }
         Ok(())
@@ -93,7 +86,7 @@ impl Learner {
         let proposal = Proposal::from_wire(zxid, data.unwrap_or_default())?;
         self.within_epoch(zxid)?;
         let (previous, got) = (self.last_seen, zxid);
-        if !follows(previous, got) {
+        if !got.may_follow(previous) {
             return Err(Misbehaved::Gap { previous, got });
         }
         self.last_seen = zxid;
@@ -160,7 +153,7 @@ impl Learner {
                 core.apply_unlogged(proposal, out);
             }
             Some(PacketKind::NewLeader) => {
-                self.phase = Phase::SavingHistory { epoch, snapshot: true };
+                self.step = Step::SavingHistory { epoch, snapshot: true };
                 core.prepare_current(epoch, out);
                 core.disk(DiskRequest::SaveSnapshot, out);
             }
@@ -201,7 +194,7 @@ impl Learner {
                 self.remembered.push_back(proposal);
             }
             (Some(PacketKind::NewLeader), Some(epoch)) => {
-                self.phase = Phase::SavingHistory { epoch, snapshot: false };
+                self.step = Step::SavingHistory { epoch, snapshot: false };
                 self.log_committed(core, out);
                 self.on_flushed(core, out);
             }
@@ -228,11 +221,11 @@ impl Learner {
 
     /// The log has grown: go on with what waited for it.
     pub(super) fn on_flushed(&mut self, core: &mut Core, out: &mut Vec<Output>) {
-        match self.phase {
-            Phase::SavingHistory { epoch, snapshot: false } if core.marks.all_flushed() => {
+        match self.step {
+            Step::SavingHistory { epoch, snapshot: false } if core.marks.all_flushed() => {
                 self.save_current(core, epoch, out);
             }
-            Phase::Broadcast => {
+            Step::Broadcast => {
                 while let Some(zxid) =
                     self.unacked.pop_front_if(|zxid| *zxid <= core.marks.flushed())
                 {
@@ -248,18 +241,18 @@ impl Learner {
 
     /// The snapshot of the adopted tree is durable.
     pub(super) fn on_snapshot_saved(&mut self, core: &mut Core, out: &mut Vec<Output>) {
-        if let Phase::SavingHistory { epoch, snapshot: true } = self.phase {
+        if let Step::SavingHistory { epoch, snapshot: true } = self.step {
             self.save_current(core, epoch, out);
         }
     }
 
     pub(super) fn save_current(&mut self, core: &mut Core, epoch: Epoch, out: &mut Vec<Output>) {
         if core.current == epoch {
-            self.phase = Phase::SavingCurrent { epoch };
+            self.step = Step::SavingCurrent { epoch };
             self.on_current_saved(core, epoch, out);
             return;
         }
-        self.phase = Phase::SavingCurrent { epoch };
+        self.step = Step::SavingCurrent { epoch };
         core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);
     }
 
@@ -270,7 +263,7 @@ impl Learner {
         saved: Epoch,
         out: &mut Vec<Output>,
     ) {
-        if let Phase::SavingCurrent { epoch } = self.phase
+        if let Step::SavingCurrent { epoch } = self.step
             && epoch == saved
         {
             core.lost_tail = None;
@@ -279,7 +272,7 @@ impl Learner {
                 PacketKind::Ack,
                 Zxid::new(epoch, 0),
             ))));
-            self.phase = Phase::Acknowledged { epoch };
+            self.step = Step::Acknowledged { epoch };
         }
     }
 }

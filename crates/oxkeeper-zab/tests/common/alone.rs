@@ -5,7 +5,7 @@ use oxkeeper_proto::quorum::{
     LearnerInfo, NOTIFICATION_VERSION, Notification, PROTOCOL_VERSION, Packet, PacketKind,
     ServerState, ack_epoch_data,
 };
-use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
+use oxkeeper_proto::{Encode, Epoch, Epochs, ServerId, Zxid};
 use oxkeeper_zab::{Config, DiskRequest, History, Input, LinkId, Output, PortRequest, Zab};
 
 use super::{ensemble, proposal};
@@ -36,7 +36,7 @@ impl Alone {
         let last_zxid = recent.last().map_or(Zxid::ZERO, |last| last.zxid);
         let history = History { last_zxid, recent, lost_tail: None };
         let mut out = Vec::new();
-        let zab = Zab::new(config, accepted, current, history, 1_000, &mut out);
+        let zab = Zab::new(config, Epochs { accepted, current }, history, 1_000, &mut out);
         Alone { zab, now: 1_000 }
     }
 

@@ -18,7 +18,7 @@ use oxkeeper_proto::quorum::{
     NOTIFICATION_VERSION, Notification, Packet, PacketKind, Request, ServerState,
 };
 use oxkeeper_proto::txn::{Txn, TxnHeader};
-use oxkeeper_proto::{Encode, OpCode, ServerId, Zxid};
+use oxkeeper_proto::{Encode, Epochs, OpCode, ServerId, Zxid};
 use oxkeeper_zab::{
     Config, DiskRequest, Effect, ElectionRequest, Input, LinkId, LogRead, Output, PortRequest,
     Proposal, Zab,
@@ -238,9 +238,8 @@ impl World {
         let (tree, history) = server.disk.start(server.config.commit_log_count);
         server.tree = tree;
         let mut out = Vec::new();
-        let (accepted, current) = (server.disk.accepted, server.disk.current);
-        server.zab =
-            Some(Zab::new(server.config.clone(), accepted, current, history, now, &mut out));
+        let epochs = Epochs { accepted: server.disk.accepted, current: server.disk.current };
+        server.zab = Some(Zab::new(server.config.clone(), epochs, history, now, &mut out));
         self.trace.note(format!("{id} starts"));
         self.perform(id, out);
         self.election_links();

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use oxkeeper_server::config::properties::{self, Property};
+use oxkeeper_server::properties::{self, Property};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -119,7 +119,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
 }
 
 fn version() -> String {
-    let version = oxkeeper_server::words::VERSION.replace(", built on", "");
+    let version = oxkeeper_server::VERSION.replace(", built on", "");
     format!("Apache ZooKeeper, version {version}")
 }
 

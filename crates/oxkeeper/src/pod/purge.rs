@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
-use oxkeeper_server::config::properties;
+use oxkeeper_server::properties;
 use oxkeeper_storage::RealDisk;
 use oxkeeper_storage::purge::MIN_RETAIN;
 

@@ -329,7 +329,7 @@ server.3=zk-2.zk-hs.default.svc.cluster.local:2888:3888
     fn a_value_survives_the_format_of_the_file() {
         let options = options(&["--data_dir=/d\u{e9}p\u{f4}t/😀\\x #1"], &[]);
         let text = zoo_cfg(&options, None);
-        let parsed = oxkeeper_server::config::properties::parse(text.as_bytes()).unwrap();
+        let parsed = oxkeeper_server::properties::parse(text.as_bytes()).unwrap();
         let found = parsed.iter().find(|property| property.key == "dataDir").unwrap();
         assert_eq!(found.value, options.data_dir);
     }

@@ -159,7 +159,7 @@ pub fn prepare(words: Vec<String>) -> Result<(Call, Option<Duration>), ExitCode>
 /// The reply to `version`: as the server's `srvr`, a compatible version first, for scripts that compare
 /// it, then ours.
 fn version_line() -> String {
-    format!("ZooKeeper CLI version: {}", oxkeeper_server::words::VERSION)
+    format!("ZooKeeper CLI version: {}", oxkeeper_server::VERSION)
 }
 
 /// In the shape that the environment asks for.
