@@ -40,7 +40,8 @@ const SPARE: &str = "tmp-next-log";
 pub struct LogOptions {
     /// `preAllocSize` in KiB: upper bound of the zeros written ahead; <= 0: none.
     pub preallocate_kib: i64,
-    /// `forceSync`: false acknowledges without a sync, and loses data on a crash.
+    /// `forceSync`: false acknowledges without a sync, and loses data on a crash. What may be lost is
+    /// not noted in the [mark](crate::acknowledged): losing it is what the operator has chosen.
     pub force_sync: bool,
     /// Longest payload accepted, in bytes; what readers accept.
     pub record_limit: usize,
@@ -98,11 +99,13 @@ struct Open<F> {
 impl<D: Disk> TxnLog<D> {
     /// A log whose history so far ends with `last`, from [`load`](crate::load::load), behind the
     /// [epochs](crate::EpochFiles::load) of an ensemble member. Opens no log file, but makes the
-    /// [mark](crate::acknowledged) say at least `last`, durably: this server will vote with it.
+    /// [mark](crate::acknowledged) say at least `last`, durably: this server will vote with it. (Not
+    /// with `forceSync=no`: older files may never have been synced.)
     pub fn open(disk: D, options: LogOptions, last: Zxid) -> Result<Self, StorageError> {
         let mut seams = Seams::read(&disk)?.unwrap_or_default();
         seams.prune(&disk)?;
-        let mark = MarkWriter::open(&disk, last, current_epoch(&disk)?.unwrap_or(0))?;
+        let durable = if options.force_sync { last } else { Zxid::ZERO };
+        let mark = MarkWriter::open(&disk, durable, current_epoch(&disk)?.unwrap_or(0))?;
         Ok(TxnLog {
             disk,
             options,
@@ -196,7 +199,12 @@ impl<D: Disk> TxnLog<D> {
     /// Ends the present file, after a sync of what is queued. The next record opens a new one.
     pub fn roll(&mut self) -> Result<Synced, StorageError> {
         let synced = self.sync()?;
-        self.file = None;
+        if let Some(Open { file, .. }) = self.file.take()
+            && !self.options.force_sync
+        {
+            // A loss of power may take the end of the history, but not leave a hole before a later file.
+            file.sync().map_err(|error| self.poison(error.into()))?;
+        }
         Ok(synced)
     }
 
@@ -204,8 +212,9 @@ impl<D: Disk> TxnLog<D> {
     /// on no more than that counts as acknowledged.
     pub(crate) fn enter_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
         self.sync()?;
-        let synced = self.synced;
-        self.mark.set(synced, epoch).map_err(|error| self.poison(error.into()))
+        let known = self.mark.mark().zxid.min(self.synced);
+        let durable = if self.options.force_sync { self.synced } else { known };
+        self.mark.set(durable, epoch).map_err(|error| self.poison(error.into()))
     }
 
     /// TRUNC: keeps everything up to and including `zxid`; deletes what is newer, logs and snapshots.
@@ -314,8 +323,10 @@ impl<D: Disk> TxnLog<D> {
             (open.position, start) = (new_position, end);
         }
         self.file = Some(open);
-        // Before anybody is told.
-        self.mark.advance(self.appended)?;
+        if self.options.force_sync {
+            // Before anybody is told.
+            self.mark.advance(self.appended)?;
+        }
         Ok(took)
     }
 

@@ -439,6 +439,30 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_an_end_that_depends_on_something_is_not_applied() {
+        for end in [
+            "[ \"$ENV\" = dev ] || return",
+            "if [ \"$ENV\" = prod ]; then\n  return 0\nfi",
+            "test -f /etc/prod && exit",
+            "case $ENV in prod) return;; esac",
+            "{ return; }",
+        ] {
+            let text = format!("A=1\n{end}\nSERVER_JVMFLAGS=-Dzookeeper.skipACL=yes\n");
+            let (env, findings) = read_with(&text);
+            assert_eq!(env.get("A").as_deref(), Some("1"), "{end}");
+            assert_eq!(env.properties(), [""; 0], "{end}");
+            let [finding] = &findings[..] else { panic!("{findings:?}") };
+            assert!(finding.grave, "{finding}");
+            assert!(finding.text.starts_with("java.env line 2: not applied"), "{finding}");
+        }
+        for other in ["f() {\n  return 1\n}", "function f { exit; }", "test -n \"exit\" && A=2"] {
+            let (env, findings) = read_with(&format!("{other}\nB=after\n"));
+            assert_eq!(env.get("B").as_deref(), Some("after"), "{other}");
+            assert_eq!(findings.len(), 1, "{other}");
+        }
+    }
+
+    #[test]
     fn expansions_are_those_of_a_shell() {
         let env = read(
             "A=a\nE=\nB=${E:-$A}-${E-x}-${N-y}-${A:+z}-${N:+z}-${E+w}\n: \"${C:=c d}\" ${A:=q}\n\

@@ -110,12 +110,28 @@ fn statement<'a>(
     if !blocks.open.is_empty() {
         return Err(Trouble("a block is not closed"));
     }
+    let source = &text[begin..end];
+    let skipped = operators || blocks.seen;
+    if skipped && words.iter().any(|word| ends(word.raw)) && !defines_function(source) {
+        return Err(Trouble("a shell may not read on behind it"));
+    }
     let effect = match () {
-        () if operators || blocks.seen => Some(Effect::Skipped),
+        () if skipped => Some(Effect::Skipped),
         () if words.is_empty() => None,
         () => Some(effect(words)),
     };
-    Ok(any.then(|| (&text[begin..end], effect)))
+    Ok(any.then_some((source, effect)))
+}
+
+/// Does this command end the reading of the file?
+fn ends(command: &str) -> bool {
+    matches!(command, "return" | "exit" | "exec")
+}
+
+/// What stands in a function happens when it is called; calls are passed over.
+fn defines_function(source: &str) -> bool {
+    let first = name(source);
+    first == "function" || !first.is_empty() && source[first.len()..].trim_start().starts_with('(')
 }
 
 /// The effect of a command that is words alone.
@@ -142,7 +158,7 @@ fn effect(words: Vec<Word<'_>>) -> Effect {
         "unset" if words[1..].iter().all(is_name) => {
             Effect::Unset(words[1..].iter().map(|word| word.raw.to_owned()).collect())
         }
-        "return" | "exit" | "exec" => Effect::Ends,
+        first if ends(first) => Effect::Ends,
         _ => Effect::Skipped,
     }
 }
