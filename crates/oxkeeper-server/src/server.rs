@@ -19,9 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::client_port::{ClientPort, Limits};
 use crate::clock::Clock;
-use crate::config::{
-    Compression, Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning,
-};
+use crate::config::{Invocation, Level, LoadError, QuorumConfig, ServerConfig, Warning};
 use crate::disk::{DiskSettings, DiskStats, DiskThread, Job, LoadTimer};
 use crate::driver::{self, Driver, Event, ExitOnPanic, Surroundings};
 use crate::election_links::{ElectionConfig, ElectionError, ElectionEvent, ElectionLinks};
@@ -422,14 +420,7 @@ fn store_settings(config: &ServerConfig) -> StoreSettings {
         snap_size_kib: kib(storage.snap_size_limit_kib),
         log_size_kib: kib(storage.log_size_limit_kib),
         snapshot_size_factor: storage.snapshot_size_factor,
-        snapshot: SnapshotSettings {
-            compression: match storage.compression {
-                Compression::None => oxkeeper_storage::Compression::None,
-                Compression::Gzip => oxkeeper_storage::Compression::Gzip,
-                Compression::Snappy => oxkeeper_storage::Compression::Snappy,
-            },
-            last_zxid_section: true,
-        },
+        snapshot: SnapshotSettings { compression: storage.compression, last_zxid_section: true },
         load: LoadSettings {
             options: LoadOptions {
                 trust_empty: storage.trust_empty_snapshot,

@@ -180,7 +180,8 @@ impl Membership {
         let standalone = settings.boolean("standaloneEnabled", true)?;
         let voters = self.ensemble.voters().count();
         let observers = self.ensemble.servers.len() - voters;
-        let wrong = |message: &str, hint: &str| Err(settings.missing(message, hint));
+        let wrong =
+            |message: &str, hint: &str| Err(LoadError::of_file(&settings.file, message, hint));
         match voters {
             0 if !standalone => {
                 return wrong(

@@ -108,12 +108,11 @@ impl Settings {
         self.warnings.take()
     }
 
-    /// An error about something that the file lacks.
-    pub(super) fn missing(&self, message: impl Into<String>, hint: impl Into<String>) -> LoadError {
-        LoadError::Setting {
-            place: Place::File(self.file.clone()),
-            message: message.into(),
-            hint: hint.into(),
+    /// An error about a key, at its line if it stands in the file.
+    pub(super) fn about(&self, key: &str, message: &str, hint: &str) -> LoadError {
+        match self.get(key) {
+            Some(setting) => setting.wrong(message, hint),
+            None => LoadError::of_file(&self.file, message, hint),
         }
     }
 

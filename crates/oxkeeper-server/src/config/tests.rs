@@ -1,4 +1,7 @@
 use super::*;
+use oxkeeper_proto::ensemble::Role;
+use oxkeeper_proto::jute::DEFAULT_MAX_BUFFER;
+use oxkeeper_storage::Compression;
 use std::path::PathBuf;
 
 /// A directory with a zoo.cfg, a data directory and perhaps a `myid`.

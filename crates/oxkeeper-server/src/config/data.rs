@@ -8,10 +8,42 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::{DataConfig, LoadError};
+use super::LoadError;
+use super::settings::Settings;
 
 /// Subdirectory of both data directories that holds the files of this format.
 const VERSION_DIR: &str = "version-2";
+
+/// Where data are kept. Files lie in `version-2` below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataConfig {
+    /// Snapshots, epochs, `myid`.
+    pub data_dir: PathBuf,
+    /// Transaction logs.
+    pub log_dir: PathBuf,
+    /// Create missing directories (`datadir.autocreate`).
+    pub create: bool,
+    /// Start with an empty database if there is none (`db.autocreate`).
+    pub create_database: bool,
+}
+
+/// The directories that the settings name; neither made nor looked at.
+pub(super) fn read(settings: &Settings) -> Result<DataConfig, LoadError> {
+    let dir = |key| {
+        let text = &settings.get(key).filter(|setting| !setting.text.is_empty())?.text;
+        super::warn_if_relative(settings, text);
+        Some(PathBuf::from(text))
+    };
+    let hint = "Name the directory for the data, for example dataDir=/var/lib/zookeeper";
+    let data_dir =
+        dir("dataDir").ok_or_else(|| settings.about("dataDir", "dataDir is not set", hint))?;
+    Ok(DataConfig {
+        log_dir: dir("dataLogDir").unwrap_or_else(|| data_dir.clone()),
+        data_dir,
+        create: settings.flag("datadir.autocreate", true),
+        create_database: settings.flag("db.autocreate", true),
+    })
+}
 
 impl DataConfig {
     /// Directory of snapshots and epoch files.
