@@ -368,12 +368,15 @@ impl<D: Disk> TxnLog<D> {
     }
 }
 
-/// Whether a record `next` may stand behind `previous`: the next of its epoch, or the first of a
-/// later one. Anything else is a hole that no start would survive (ZOOKEEPER-3642, 4925).
+/// Whether a record `next` may stand behind `previous`: the next one, or the first of a later epoch.
+/// Anything else is a hole that no start would survive (ZOOKEEPER-3642, 4925).
 pub fn follows(previous: Zxid, next: Zxid) -> bool {
-    if previous.epoch() == next.epoch() {
-        previous.0.checked_add(1) == Some(next.0)
-    } else {
-        previous < next && next.counter() == 1
-    }
+    is_next(previous, next)
+        || (previous.epoch() != next.epoch() && previous < next && next.counter() == 1)
+}
+
+/// Whether the numbers say that nothing is between them. A single server of Apache's counts on where
+/// the counter of an epoch ends.
+pub(crate) fn is_next(previous: Zxid, next: Zxid) -> bool {
+    previous.0.checked_add(1) == Some(next.0)
 }

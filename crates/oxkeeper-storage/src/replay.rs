@@ -14,7 +14,7 @@ use crate::disk::Disk;
 use crate::error::{LogProblem, StorageError};
 use crate::load::{LoadOptions, Proposal};
 use crate::log_reader::{LogReader, LogRecord};
-use crate::log_writer::follows;
+use crate::log_writer::{follows, is_next};
 use crate::seams::{Seam, Seams};
 use crate::tail;
 
@@ -63,7 +63,8 @@ impl<'a> Replay<'a> {
             if !follows(self.last, record.zxid) {
                 return Err(hole(&record, self.last, None));
             }
-            let enters_epoch = self.last.epoch() != record.zxid.epoch();
+            let enters_epoch =
+                self.last.epoch() != record.zxid.epoch() && !is_next(self.last, record.zxid);
             let seam = if enters_epoch { self.noted(&record)? } else { Seam::Proven };
             let digest = self.apply(&record, database)?;
             if enters_epoch {
