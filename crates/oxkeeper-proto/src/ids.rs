@@ -50,18 +50,21 @@ impl Zxid {
         (counter != Zxid::COUNTER_END).then(|| Zxid::new(self.epoch(), counter))
     }
 
-    /// May a transaction of this zxid stand behind `previous` in a history: is it the next of its epoch,
-    /// or the first of a later one? Anything else is a hole that no start would survive
-    /// (ZOOKEEPER-3642, ZOOKEEPER-4925). How the epoch before a later one ended the numbers do not say.
+    /// May a transaction of this zxid stand behind `previous` in a history: is it the next one, or the first
+    /// of a later epoch? Anything else is a hole that no start would survive (ZOOKEEPER-3642,
+    /// ZOOKEEPER-4925). How the epoch before a later one ended the numbers do not say.
     ///
     /// Nothing may follow -1, a history that is empty and not trusted: only a snapshot can replace that.
     /// Source: `docs/spec/quorum-protocol.md` 2, `docs/spec/storage-formats.md` 2 and 7.2.
     pub fn may_follow(self, previous: Zxid) -> bool {
-        if previous.epoch() == self.epoch() {
-            previous.0.checked_add(1) == Some(self.0)
-        } else {
-            previous.epoch() < self.epoch() && self.counter() == 1
-        }
+        let first_of_later_epoch = previous.epoch() < self.epoch() && self.counter() == 1;
+        self.is_next(previous) || (Zxid::ZERO <= previous && first_of_later_epoch)
+    }
+
+    /// Do the numbers say that nothing is between them? A single server of Apache's counts on where the
+    /// counter of an epoch ends, from 0x0ffffffff to 0x100000000.
+    pub fn is_next(self, previous: Zxid) -> bool {
+        Zxid::ZERO <= previous && previous.0.checked_add(1) == Some(self.0)
     }
 }
 
@@ -146,12 +149,12 @@ mod tests {
         assert!(follows(Zxid::new(1, 1), Zxid::new(1, 2)));
         assert!(follows(Zxid::new(1, 7), Zxid::new(3, 1)));
         assert!(follows(Zxid::ZERO, Zxid::new(0, 1)));
+        assert!(follows(Zxid::new(0, u32::MAX), Zxid::new(1, 0)));
         for (previous, next) in [
             (Zxid::new(1, 1), Zxid::new(1, 1)),
             (Zxid::new(1, 1), Zxid::new(1, 3)),
             (Zxid::new(1, 1), Zxid::new(2, 2)),
             (Zxid::new(2, 1), Zxid::new(1, 1)),
-            (Zxid::new(1, u32::MAX), Zxid::new(2, 0)),
             (Zxid(-1), Zxid::ZERO),
             (Zxid(-1), Zxid::new(1, 1)),
             (Zxid(i64::MAX), Zxid(i64::MIN)),

@@ -71,7 +71,8 @@ impl<'a> Replay<'a> {
             if !record.zxid.may_follow(self.last) {
                 return Err(hole(&record, self.last, None));
             }
-            let enters_epoch = self.last.epoch() != record.zxid.epoch();
+            let enters_epoch =
+                self.last.epoch() != record.zxid.epoch() && !record.zxid.is_next(self.last);
             let seam = if enters_epoch { self.noted(&record)? } else { Seam::Proven };
             let digest = self.apply(&record, database)?;
             if enters_epoch {

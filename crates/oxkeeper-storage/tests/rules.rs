@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{disk_of, load_state, load_with, open_log, payload, put_snapshot, snapshot, vectors};
+use common::{
+    disk_of, load_state, load_with, open_log, payload, put_log, put_snapshot, snapshot, vectors,
+};
 use oxkeeper_proto::{Epochs, Zxid};
 use oxkeeper_storage::error::{EpochProblem, LogProblem};
 use oxkeeper_storage::log_file::{DEFAULT_RECORD_LIMIT, HEADER, put_record};
@@ -182,6 +184,23 @@ fn zookeeper_3642_a_hole_anywhere_in_what_is_replayed_is_fatal() {
     assert_eq!(hole(load_state(&disk).err().unwrap()), (15, 21), "between snapshot and log");
     put_snapshot(&disk, Zxid(20));
     assert_eq!(load_state(&disk).unwrap().1.last_zxid, Zxid(30));
+}
+
+/// A single server of Apache's counts on: zxids are just numbers to it, and no epoch ends.
+#[test]
+fn the_log_of_a_single_server_goes_on_behind_the_counters_end() {
+    let disk = MemDisk::new("server");
+    let end = Zxid::new(0, u32::MAX);
+    put_snapshot(&disk, Zxid(end.0 - 2));
+    let zxids = (end.0 - 1..=end.0 + 2).map(Zxid);
+    let payloads: Vec<_> = zxids.map(|zxid| payload(zxid, 60, 9)).collect();
+    put_log(&disk, Zxid(end.0 - 1), &payloads);
+    let (_, loaded) = load_state(&disk).unwrap();
+    assert_eq!((loaded.last_zxid, loaded.replayed), (Zxid::new(1, 1), 4));
+    assert_eq!(loaded.recent.len(), 4);
+    // As a leader may send it, too.
+    let mut log = open_log(&disk, end);
+    log.append(Zxid::new(1, 0), &payload(Zxid::new(1, 0), 60, 9)).unwrap();
 }
 
 #[test]
