@@ -3,7 +3,7 @@
 use oxkeeper_node::{PortEvent, RoleId, StreamStep, TreeStream};
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::quorum::Packet;
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SNAP_SIGNATURE, SnapshotSink};
+use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE};
 use oxkeeper_state::{Options, StateLoader};
 use oxkeeper_zab::LinkId;
 
@@ -244,12 +244,8 @@ fn read_stream(body: &[u8]) -> Result<Box<StateLoader>, String> {
         let next = decoder.next(rest).map_err(|error| error.to_string())?;
         let (item, len) = next.ok_or("the stream ends early")?;
         rest = &rest[len..];
-        match item {
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node)?,
-            Item::End => return Ok(Box::new(loader)),
+        if item.give(&mut loader)? {
+            return Ok(Box::new(loader));
         }
     }
 }
