@@ -19,6 +19,7 @@ use oxkeeper_replica::{
 };
 use oxkeeper_state::State;
 use oxkeeper_state::prepare::PrepareSettings;
+use oxkeeper_zab::DiskRequest;
 
 /// The mode of addWatch that covers a whole subtree.
 const PERSISTENT_RECURSIVE: i32 = 1;
@@ -78,12 +79,13 @@ impl Server {
             let mut more = Vec::new();
             match output {
                 Output::Wake(client) => client.wake(),
-                Output::Zab(oxkeeper_zab::Output::Append(proposal)) => {
+                Output::Disk(DiskRequest::Append(proposal)) => {
                     let flushed = Input::Zab(oxkeeper_zab::Input::Flushed(proposal.zxid));
                     self.replica.handle(self.now, flushed, &mut more);
                     self.replica.finish(self.now, &mut more);
                 }
-                Output::Zab(_) => {}
+                // A standalone server has no peers, and nothing else for the disk.
+                Output::Disk(_) | Output::Election(_) | Output::Port(_) | Output::ReadLog(_) => {}
             }
             waiting.extend(more);
         }

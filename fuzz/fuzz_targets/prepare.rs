@@ -77,7 +77,7 @@ fn apply_oldest(state: &mut State, prepare: &mut Prepare, proposed: &mut VecDequ
 
 /// A snapshot of the state loads, and is the same state.
 fn reload(state: &State) {
-    use oxkeeper_proto::snapshot::{BodyDecoder, Item, SnapshotSink};
+    use oxkeeper_proto::snapshot::BodyDecoder;
     let mut walk = Walk::begin(state);
     let mut body = Vec::new();
     walk.put_tables(&mut body);
@@ -87,12 +87,8 @@ fn reload(state: &State) {
     loop {
         let (item, len) = decoder.next(&body[used..]).unwrap().expect("the body is complete");
         used += len;
-        match item {
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node).expect("nodes have parents"),
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::End => break,
+        if item.give(&mut loader).expect("nodes have parents") {
+            break;
         }
     }
     assert_eq!(used, body.len());

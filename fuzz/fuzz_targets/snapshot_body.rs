@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use oxkeeper_fuzz::Pieces;
 use oxkeeper_proto::Zxid;
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SnapshotSink};
+use oxkeeper_proto::snapshot::BodyDecoder;
 use oxkeeper_proto::txn::{Payload, Txn, TxnHeader};
 use oxkeeper_state::{Options, State, StateLoader, Walk};
 
@@ -34,12 +34,8 @@ fn load(bytes: &[u8], step: usize) -> Option<State> {
         };
         assert!(len <= end - start);
         start += len;
-        match item {
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node).ok()?,
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::End => return loader.finish(Zxid(1)).ok(),
+        if item.give(&mut loader).ok()? {
+            return loader.finish(Zxid(1)).ok();
         }
     }
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::client::Id;
-use crate::jute::{Decode, DecodeError, Encode, Reader, put_buffer, put_int, put_long, put_vec};
+use crate::jute::{Decode, DecodeError, Encode, Reader, put_buffer, put_int, put_long};
 use crate::{Epoch, ServerId, Zxid, records};
 
 /// Protocol version in [`LearnerInfo`] and LEADERINFO.
@@ -356,11 +356,6 @@ pub fn put_payload_packet(out: &mut Vec<u8>, kind: PacketKind, zxid: Zxid, paylo
     put_long(out, zxid.0);
     put_buffer(out, Some(payload));
     put_int(out, -1);
-}
-
-/// Appends identities as the authinfo of a packet.
-pub fn put_auth(out: &mut Vec<u8>, ids: &[Id]) {
-    put_vec(out, ids);
 }
 
 #[cfg(test)]

@@ -93,6 +93,21 @@ pub enum Item<'a> {
     End,
 }
 
+impl Item<'_> {
+    /// Gives the item to `sink`; true: it was the end. An error is the sink's.
+    #[inline]
+    pub fn give(self, sink: &mut impl SnapshotSink) -> Result<bool, String> {
+        match self {
+            Item::SessionCount(_) | Item::AclCount(_) => {}
+            Item::Session(id, timeout_ms) => sink.session(id, timeout_ms),
+            Item::Acl(id, acl) => sink.acl(id, acl),
+            Item::Node(node) => sink.node(node)?,
+            Item::End => return Ok(true),
+        }
+        Ok(false)
+    }
+}
+
 /// Receives a snapshot as it is read. Implemented by the state.
 pub trait SnapshotSink {
     /// A live session and its timeout in ms.

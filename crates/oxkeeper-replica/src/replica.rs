@@ -1,6 +1,6 @@
 //! The replica: inputs in, outputs out, commits applied in batches.
 //!
-//! It is a standalone server or an ensemble member ([`Mode`]); above that difference all is shared:
+//! It is a standalone server or an ensemble member (`Mode`); above that difference all is shared:
 //! sessions, the order of replies, application. A driver calls [`Replica::handle`] for everything that
 //! has arrived, then [`Replica::finish`] once, then performs the outputs in order.
 

@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`line`] | one line: `<date> [myid:<n>] - <level> [<thread>:<component>@<line>] - <message>`, or JSON |
+//! | `line` | one line: `<date> [myid:<n>] - <level> [<thread>:<component>@<line>] - <message>`, or JSON |
 //! | [`level`] | how much is logged: `log4j.properties`, `logback.xml`, properties, `RUST_LOG` |
 //! | [`output`] | stdout behind a bounded queue: a reader that stalls holds up nobody |
 //! | [`election`] | what an election is told as |

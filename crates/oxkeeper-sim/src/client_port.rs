@@ -7,7 +7,7 @@ use oxkeeper_replica::{Client, Connection, Input, Written};
 
 use crate::net::{ConnId, Message};
 use crate::server::Mail;
-use crate::world::{Event, World};
+use crate::world::{Due, Event, World};
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -97,11 +97,8 @@ impl World<'_> {
     }
 
     /// Closes connections that were silent for too long.
-    pub fn reap_idle(&mut self, server: usize, incarnation: u64) {
-        if !self.servers[server].is_running(incarnation) {
-            return;
-        }
-        self.after(1_000_000, Event::ReapIdle { server, incarnation });
+    pub fn reap_idle(&mut self, server: usize) {
+        self.after_for(server, 1_000_000, Due::ReapIdle);
         let mono_ms = self.clocks(server).mono_ms;
         let Some(process) = &self.servers[server].process else { return };
         let mut late = Vec::new();

@@ -7,7 +7,7 @@ use oxkeeper_node::RoleId;
 use oxkeeper_proto::quorum::Notification;
 use oxkeeper_zab::Input as Z;
 
-use crate::net::{ConnId, Kind, Message};
+use crate::net::{ConnId, Kind, Message, pair};
 use crate::world::{Event, World};
 
 /// All election connections and slots.
@@ -19,10 +19,6 @@ pub struct ElectionPort {
     slots: BTreeMap<(usize, usize), Notification>,
     /// Attempts under way.
     dialing: BTreeMap<(usize, usize), bool>,
-}
-
-fn pair(a: usize, b: usize) -> (usize, usize) {
-    (a.min(b), a.max(b))
 }
 
 impl World<'_> {

@@ -81,7 +81,8 @@ pub struct Network {
     pub slow: u64,
 }
 
-fn pair(a: usize, b: usize) -> (usize, usize) {
+/// Both orders of two nodes are the same pair.
+pub fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 

@@ -3,13 +3,13 @@
 use oxkeeper_node::{PortEvent, RoleId, StreamStep, TreeStream};
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::quorum::Packet;
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SNAP_SIGNATURE, SnapshotSink};
+use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE};
 use oxkeeper_state::{Options, StateLoader};
 use oxkeeper_zab::LinkId;
 
 use crate::net::{ConnId, Kind, Message};
 use crate::server::Mail;
-use crate::world::{Event, Violation, World};
+use crate::world::{Due, Event, Violation, World};
 
 /// Longest packet.
 const MAX_LEN: usize = 1 << 20;
@@ -34,11 +34,10 @@ impl World<'_> {
     /// Starts to connect to a leader.
     pub fn start_dial(&mut self, server: usize, role: RoleId, leader: usize) {
         let deadline = self.now + CONNECT_LIMIT;
-        let incarnation = self.servers[server].incarnation;
         let Some(port) = self.port(server) else { return };
         port.dialed = Some(role);
         let delay = self.delay();
-        self.after(delay, Event::Dial { server, incarnation, role, target: leader, deadline });
+        self.after_for(server, delay, Due::Dial { role, target: leader, deadline });
     }
 
     /// Closes the connection to the leader.
@@ -97,23 +96,14 @@ impl World<'_> {
     }
 
     /// An attempt to reach the leader.
-    pub fn dial(
-        &mut self,
-        server: usize,
-        incarnation: u64,
-        role: RoleId,
-        target: usize,
-        until: u64,
-    ) {
-        if !self.servers[server].is_running(incarnation)
-            || self.port(server).is_none_or(|port| port.dialed != Some(role))
-        {
+    pub fn dial(&mut self, server: usize, role: RoleId, target: usize, until: u64) {
+        if self.port(server).is_none_or(|port| port.dialed != Some(role)) {
             return;
         }
         let blocked = self.is_blocked(server, target);
         let listening = self.port(target).and_then(|port| port.listening);
         if let Some(leader_role) = listening.filter(|_| !blocked) {
-            let incarnations = [incarnation, self.servers[target].incarnation];
+            let incarnations = [self.servers[server].incarnation, self.servers[target].incarnation];
             let roles = [role, leader_role];
             let conn = self.connect(Kind::Quorum, [server, target], incarnations, roles);
             if let Some(port) = self.port(server) {
@@ -123,7 +113,7 @@ impl World<'_> {
         } else if self.now < until {
             let delay = self.dice.between(20_000, 100_000);
             let deadline = until;
-            self.after(delay, Event::Dial { server, incarnation, role, target, deadline });
+            self.after_for(server, delay, Due::Dial { role, target, deadline });
         } else {
             self.mail(server, Mail::Port { role, event: PortEvent::LeaderClosed });
         }
@@ -244,12 +234,8 @@ fn read_stream(body: &[u8]) -> Result<Box<StateLoader>, String> {
         let next = decoder.next(rest).map_err(|error| error.to_string())?;
         let (item, len) = next.ok_or("the stream ends early")?;
         rest = &rest[len..];
-        match item {
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node)?,
-            Item::End => return Ok(Box::new(loader)),
+        if item.give(&mut loader)? {
+            return Ok(Box::new(loader));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::net::ConnId;
 use crate::overheard;
 use crate::quorum_port::QuorumPort;
 use crate::store::Queue;
-use crate::world::{Event, Violation, World};
+use crate::world::{Due, Event, Violation, World};
 
 /// What waits for the node.
 pub use oxkeeper_node::Event as Mail;
@@ -86,8 +86,6 @@ pub struct Server {
     pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
-    /// Start at this time, if a crash comes during a start.
-    pub starts: u64,
 }
 
 impl Server {
@@ -101,7 +99,6 @@ impl Server {
             disk_slow: 1,
             disk_fault: false,
             paused_until: 0,
-            starts: 0,
         }
     }
 
@@ -144,7 +141,6 @@ impl World<'_> {
         if self.servers[server].is_up() {
             return Ok(());
         }
-        self.servers[server].starts += 1;
         self.servers[server].disk.repair();
         if self.now < self.plan.faults_end && self.dice.one_in(8) {
             let nth = self.dice.between(1, 12);
@@ -178,7 +174,6 @@ impl World<'_> {
         let queue = Queue::new(store)?;
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
-        let incarnation = self.servers[server].incarnation;
         self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
         self.servers[server].process = Some(Process {
             node: Some(node),
@@ -190,10 +185,10 @@ impl World<'_> {
             clients: BTreeMap::new(),
             seen: Seen { state: ServerState::Looking, serving: false },
         });
-        self.after(1_000_000, Event::ReapIdle { server, incarnation });
+        self.after_for(server, 1_000_000, Due::ReapIdle);
         let delay = self.dice.between(10_000, 3_000_000);
-        self.after(delay, Event::Purge { server, incarnation });
-        self.after(delay % 1_000_000, Event::SyncMark { server, incarnation });
+        self.after_for(server, delay, Due::Purge);
+        self.after_for(server, delay % 1_000_000, Due::SyncMark);
         // Performs what the start has left to do.
         self.wake_within(server, 0);
         Ok(())
@@ -304,11 +299,10 @@ impl World<'_> {
 
     fn wake_within(&mut self, server: usize, delay: u64) {
         let at = self.now + delay;
-        let incarnation = self.servers[server].incarnation;
         let Some(process) = &mut self.servers[server].process else { return };
         if process.wake_at.is_none_or(|earlier| at < earlier) {
             process.wake_at = Some(at);
-            self.after(delay, Event::Wake { server, incarnation });
+            self.after_for(server, delay, Due::Wake);
         }
     }
 
@@ -322,10 +316,7 @@ impl World<'_> {
     }
 
     /// The replica thread runs once.
-    pub fn wake(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
-        if !self.servers[server].is_running(incarnation) {
-            return Ok(());
-        }
+    pub fn wake(&mut self, server: usize) -> Result<(), Violation> {
         let paused_until = self.servers[server].paused_until;
         let clocks = self.clocks(server);
         let (now, step) = (self.now, self.dice.between(100, 2000));
@@ -443,8 +434,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     fn read_log(&mut self, read: LogRead) {
         let server = self.server;
         let delay = self.world.dice.between(200, 20_000);
-        let incarnation = self.world.servers[server].incarnation;
-        self.world.after(delay, Event::LogRead { server, incarnation, read });
+        self.world.after_for(server, delay, Due::LogRead { read });
     }
 
     fn reply(&mut self, client: &Arc<Client>) {

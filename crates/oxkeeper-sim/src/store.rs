@@ -17,7 +17,7 @@ use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
 use crate::server::Mail;
-use crate::world::{Event, Violation, World};
+use crate::world::{Due, Violation, World};
 
 const RECORD_LIMIT: usize = 1 << 20;
 
@@ -98,7 +98,6 @@ impl World<'_> {
     fn start_disk(&mut self, server: usize) {
         let slow = self.servers[server].disk_slow;
         let most = self.dice.between(1, 40) as usize;
-        let incarnation = self.servers[server].incarnation;
         let Some(queue) = self.queue(server) else { return };
         if !queue.busy.is_empty() {
             return;
@@ -113,14 +112,11 @@ impl World<'_> {
             queue.busy.push(next);
         }
         let delay = self.dice.between(100, 3_000) * slow;
-        self.after(delay, Event::Disk { server, incarnation });
+        self.after_for(server, delay, Due::Disk);
     }
 
     /// The disk has done what it was busy with.
-    pub fn disk_due(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
-        if !self.servers[server].is_running(incarnation) {
-            return Ok(());
-        }
+    pub fn disk_due(&mut self, server: usize) -> Result<(), Violation> {
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let busy = std::mem::take(&mut queue.busy);
         for op in &busy {
@@ -202,11 +198,10 @@ impl World<'_> {
                 self.mail(server, Mail::Input(input));
             }
             Done::TakeSnapshot(job) => {
-                let incarnation = self.servers[server].incarnation;
                 if let Some(queue) = self.queue(server) {
                     queue.snapshot = Some(job);
                 }
-                self.after(500, Event::SnapshotStep { server, incarnation });
+                self.after_for(server, 500, Due::SnapshotStep);
             }
             Done::Published { .. } => self.summary.snapshots += 1,
             Done::Purged(Ok(purged)) => {
@@ -237,10 +232,7 @@ impl World<'_> {
     }
 
     /// The next few nodes of a periodic snapshot.
-    pub fn snapshot_step(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
-        if !self.servers[server].is_running(incarnation) {
-            return Ok(());
-        }
+    pub fn snapshot_step(&mut self, server: usize) -> Result<(), Violation> {
         let size = StepSize { nodes: self.dice.between(1, 24) as u32, bytes: 4096, chunk: 1 };
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let Some(mut job) = queue.snapshot.take() else { return Ok(()) };
@@ -249,7 +241,7 @@ impl World<'_> {
             Ok(SnapshotStep::More) => {
                 queue.snapshot = Some(job);
                 let delay = self.dice.between(100, 8_000);
-                self.after(delay, Event::SnapshotStep { server, incarnation });
+                self.after_for(server, delay, Due::SnapshotStep);
             }
             Ok(SnapshotStep::Complete(complete)) => {
                 self.queue_disk(server, [Op::Publish { history, complete: Some(complete) }]);
@@ -265,31 +257,22 @@ impl World<'_> {
     }
 
     /// The mark of the log becomes durable.
-    pub fn sync_mark(&mut self, server: usize, incarnation: u64) -> Result<(), Violation> {
-        if !self.servers[server].is_running(incarnation) {
-            return Ok(());
-        }
-        self.after(1_000_000, Event::SyncMark { server, incarnation });
+    pub fn sync_mark(&mut self, server: usize) -> Result<(), Violation> {
+        self.after_for(server, 1_000_000, Due::SyncMark);
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let result = queue.mark.sync().map(|_| ());
         self.survives(server, result, "sync of the mark").map(|_| ())
     }
 
     /// Old snapshots and logs go, whatever else the disk is doing.
-    pub fn purge(&mut self, server: usize, incarnation: u64) {
-        if !self.servers[server].is_running(incarnation) {
-            return;
-        }
+    pub fn purge(&mut self, server: usize) {
         let delay = self.dice.between(100_000, 3_000_000);
-        self.after(delay, Event::Purge { server, incarnation });
+        self.after_for(server, delay, Due::Purge);
         self.queue_disk(server, [Op::Purge { retain: 3 }]);
     }
 
     /// Old proposals for a learner.
-    pub fn log_read(&mut self, server: usize, incarnation: u64, read: LogRead) {
-        if !self.servers[server].is_running(incarnation) {
-            return;
-        }
+    pub fn log_read(&mut self, server: usize, read: LogRead) {
         let LogRead { link, from, to } = read;
         let old = self.queue(server).map(|queue| queue.store.old_proposals());
         let proposals = old.and_then(|old| old.read(from, to));

@@ -24,23 +24,54 @@ pub type Violation = String;
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub enum Event {
-    Wake { server: usize, incarnation: u64 },
-    Disk { server: usize, incarnation: u64 },
-    SnapshotStep { server: usize, incarnation: u64 },
-    LogRead { server: usize, incarnation: u64, read: LogRead },
-    Deliver { conn: ConnId, end: usize },
-    Dial { server: usize, incarnation: u64, role: RoleId, target: usize, deadline: u64 },
-    ElectionDial { from: usize, to: usize },
-    Stream { conn: ConnId },
-    ClientTask { conn: ConnId },
-    ReapIdle { server: usize, incarnation: u64 },
-    Purge { server: usize, incarnation: u64 },
-    SyncMark { server: usize, incarnation: u64 },
-    Client { client: usize },
-    Restart { server: usize },
+    /// In a process; nothing, if that one is gone.
+    Process {
+        server: usize,
+        incarnation: u64,
+        due: Due,
+    },
+    Deliver {
+        conn: ConnId,
+        end: usize,
+    },
+    ElectionDial {
+        from: usize,
+        to: usize,
+    },
+    Stream {
+        conn: ConnId,
+    },
+    ClientTask {
+        conn: ConnId,
+    },
+    Client {
+        client: usize,
+    },
+    Restart {
+        server: usize,
+    },
     Fault,
-    HealLink { a: usize, b: usize },
-    SlowDiskEnds { server: usize },
+    HealLink {
+        a: usize,
+        b: usize,
+    },
+    SlowDiskEnds {
+        server: usize,
+    },
+}
+
+/// What can be due in a process.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Due {
+    Wake,
+    Disk,
+    SnapshotStep,
+    LogRead { read: LogRead },
+    Dial { role: RoleId, target: usize, deadline: u64 },
+    ReapIdle,
+    Purge,
+    SyncMark,
 }
 
 /// Events by time; those of the same time in the order in which they were put in.
@@ -172,6 +203,12 @@ impl<'t> World<'t> {
         self.agenda.push(self.now + delay, event);
     }
 
+    /// The same, in the process that `server` has now.
+    pub fn after_for(&mut self, server: usize, delay: u64, due: Due) {
+        let incarnation = self.servers[server].incarnation;
+        self.after(delay, Event::Process { server, incarnation, due });
+    }
+
     /// Adds a line to the record.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         self.trace.line(self.now, text);
@@ -207,53 +244,35 @@ impl<'t> World<'t> {
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Wake { server, incarnation } => self.wake(server, incarnation),
-            Event::Disk { server, incarnation } => self.disk_due(server, incarnation),
-            Event::SnapshotStep { server, incarnation } => self.snapshot_step(server, incarnation),
-            Event::LogRead { server, incarnation, read } => {
-                self.log_read(server, incarnation, read);
-                Ok(())
+            Event::Process { server, incarnation, due } => {
+                if self.servers[server].is_running(incarnation) {
+                    return self.handle_due(server, due);
+                }
             }
-            Event::Deliver { conn, end } => self.deliver(conn, end),
-            Event::Dial { server, incarnation, role, target, deadline } => {
-                self.dial(server, incarnation, role, target, deadline);
-                Ok(())
-            }
-            Event::ElectionDial { from, to } => {
-                self.election_dial(from, to);
-                Ok(())
-            }
-            Event::Stream { conn } => {
-                self.stream_step(conn);
-                Ok(())
-            }
-            Event::ClientTask { conn } => {
-                self.client_task(conn);
-                Ok(())
-            }
-            Event::ReapIdle { server, incarnation } => {
-                self.reap_idle(server, incarnation);
-                Ok(())
-            }
-            Event::Purge { server, incarnation } => {
-                self.purge(server, incarnation);
-                Ok(())
-            }
-            Event::SyncMark { server, incarnation } => self.sync_mark(server, incarnation),
-            Event::Client { client } => self.client_step(client),
-            Event::Restart { server } => self.restart(server),
-            Event::Fault => {
-                self.fault();
-                Ok(())
-            }
-            Event::HealLink { a, b } => {
-                self.heal(a, b);
-                Ok(())
-            }
-            Event::SlowDiskEnds { server } => {
-                self.servers[server].disk_slow = 1;
-                Ok(())
-            }
+            Event::Deliver { conn, end } => return self.deliver(conn, end),
+            Event::Client { client } => return self.client_step(client),
+            Event::Restart { server } => return self.restart(server),
+            Event::ElectionDial { from, to } => self.election_dial(from, to),
+            Event::Stream { conn } => self.stream_step(conn),
+            Event::ClientTask { conn } => self.client_task(conn),
+            Event::Fault => self.fault(),
+            Event::HealLink { a, b } => self.heal(a, b),
+            Event::SlowDiskEnds { server } => self.servers[server].disk_slow = 1,
         }
+        Ok(())
+    }
+
+    fn handle_due(&mut self, server: usize, due: Due) -> Result<(), Violation> {
+        match due {
+            Due::Wake => return self.wake(server),
+            Due::Disk => return self.disk_due(server),
+            Due::SnapshotStep => return self.snapshot_step(server),
+            Due::SyncMark => return self.sync_mark(server),
+            Due::LogRead { read } => self.log_read(server, read),
+            Due::Dial { role, target, deadline } => self.dial(server, role, target, deadline),
+            Due::ReapIdle => self.reap_idle(server),
+            Due::Purge => self.purge(server),
+        }
+        Ok(())
     }
 }

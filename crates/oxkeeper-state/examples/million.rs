@@ -11,9 +11,7 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
-use oxkeeper_proto::snapshot::{
-    BodyDecoder, Item, SnapshotSink, StatPersisted, put_node, put_nodes_end, put_tables,
-};
+use oxkeeper_proto::snapshot::{BodyDecoder, StatPersisted, put_node, put_nodes_end, put_tables};
 use oxkeeper_proto::txn::{CreateMode, CreateTxn, Payload, Txn, TxnHeader};
 use oxkeeper_proto::{Acl, OpCode, Zxid};
 use oxkeeper_state::{Options, State, StateLoader, Walk};
@@ -84,12 +82,8 @@ fn load(body: &[u8], digests: bool) -> State {
     let (mut at, mut decoder) = (0, BodyDecoder::new(1 << 20));
     while let Ok(Some((item, len))) = decoder.next(&body[at..]) {
         at += len;
-        match item {
-            Item::Node(node) => loader.node(node).expect("a good snapshot"),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::End => break,
+        if item.give(&mut loader).expect("a good snapshot") {
+            break;
         }
     }
     loader.finish(Zxid(0x2_0000_0000)).expect("a good snapshot")

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SnapshotSink, StatPersisted};
+use oxkeeper_proto::snapshot::{BodyDecoder, StatPersisted};
 use oxkeeper_proto::txn::Payload;
 use oxkeeper_proto::{Reader, Zxid};
 use oxkeeper_state::digest::node_digest;
@@ -66,12 +66,8 @@ fn load(path: &Path, name: i64) -> State {
     loop {
         let (item, len) = decoder.next(&bytes[at..]).unwrap().expect("a whole snapshot");
         at += len;
-        match item {
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node).unwrap(),
-            Item::End => break,
-            Item::SessionCount(_) | Item::AclCount(_) => {}
+        if item.give(&mut loader).unwrap() {
+            break;
         }
     }
     let mut state = loader.finish(Zxid(name)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, NodeRecord, SnapshotSink};
+use oxkeeper_proto::snapshot::{BodyDecoder, NodeRecord, SnapshotSink};
 use oxkeeper_proto::{Acl, Decode, DecodeError, Reader, Zxid};
 use simd_adler32::Adler32;
 
@@ -349,17 +349,12 @@ fn feed(
     sink: &mut impl SnapshotSink,
 ) -> Result<bool, SnapshotProblem> {
     while let Some((item, len)) = decoder.next(&window[*used..]).map_err(SnapshotProblem::Body)? {
-        match item {
-            Item::Session(id, timeout_ms) => sink.session(id, timeout_ms),
-            Item::Acl(id, acl) => sink.acl(id, acl),
-            Item::Node(node) => sink.node(node).map_err(SnapshotProblem::Node)?,
-            Item::SessionCount(_) | Item::AclCount(_) => {}
-            Item::End => {
-                *used += len;
-                return Ok(true);
-            }
-        }
+        // A node that the sink refuses is where the bytes used end.
+        let ended = item.give(sink).map_err(SnapshotProblem::Node)?;
         *used += len;
+        if ended {
+            return Ok(true);
+        }
     }
     Ok(false)
 }

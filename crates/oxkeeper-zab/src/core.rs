@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// Announces an epoch whose history is about to be written, behind all that is before it. A crash
-    /// before [`Output::Disk(DiskRequest::SaveCurrentEpoch)`] is then recognized at the next start.
+    /// before [`DiskRequest::SaveCurrentEpoch`] is then recognized at the next start.
     pub fn prepare_current(&mut self, epoch: Epoch, out: &mut Vec<Output>) {
         if self.current < epoch {
             out.push(Output::Disk(DiskRequest::PrepareCurrentEpoch(epoch)));

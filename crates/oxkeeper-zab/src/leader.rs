@@ -28,8 +28,8 @@ const MAX_LINKS: usize = 4_096;
 /// bounded by what their connections may have under way.)
 const MAX_SYNCS: usize = 1 << 20;
 
-/// What the leader is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the leader is waiting for; it comes to each of these once, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
     /// A quorum must report its accepted epochs.
     Epoch,
@@ -380,9 +380,22 @@ impl Leader {
         }
     }
 
-    fn enter(&mut self, core: &Core, wait: Wait) {
+    /// Goes on to the next wait. No wait comes back: an epoch is announced, and served, once.
+    fn enter(&mut self, wait: Wait) {
+        assert!(self.wait < wait, "{wait:?} comes before {:?}", self.wait);
         self.wait = wait;
+    }
+
+    /// The same, for a wait that others end: it may last as long as initLimit says.
+    fn enter_for_init_limit(&mut self, core: &Core, wait: Wait) {
+        self.enter(wait);
         self.wait_deadline_ms = core.now_ms + core.ticks_ms(core.config.init_limit);
+    }
+
+    /// The links that have come this far, and no further.
+    fn links_at(&self, stage: Stage) -> Vec<LinkId> {
+        let there = self.links.iter().filter(|(_, link)| link.stage == stage);
+        there.map(|(id, _)| *id).collect()
     }
 
     // ---- broadcast
@@ -399,12 +412,7 @@ impl Leader {
         for (id, link) in &mut self.links {
             if link.forwards() && !link.observer {
                 link.sent(proposal.zxid, core.now_ms);
-                let proposal = proposal.clone();
-                out.push(Output::Port(PortRequest::ProposalToLearner {
-                    link: *id,
-                    proposal,
-                    inform: false,
-                }));
+                out.push(Output::proposal(*id, proposal.clone(), false));
             }
         }
         self.outstanding.push_back(proposal.clone());
@@ -485,14 +493,9 @@ impl Leader {
                 continue;
             }
             if link.observer {
-                let proposal = proposal.clone();
-                out.push(Output::Port(PortRequest::ProposalToLearner {
-                    link: *id,
-                    proposal,
-                    inform: true,
-                }));
+                out.push(Output::proposal(*id, proposal.clone(), true));
             } else if link.stage == Stage::UpToDate {
-                out.push(Output::Port(PortRequest::ToLearner(*id, commit.clone())));
+                out.push(Output::to_learner(*id, commit.clone()));
             } else {
                 link.held_commits.push(zxid);
             }

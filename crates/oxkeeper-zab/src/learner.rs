@@ -241,7 +241,7 @@ impl Learner {
         };
         let kind = if self.observer { PacketKind::ObserverInfo } else { PacketKind::FollowerInfo };
         let packet = Packet::with(kind, Zxid::new(core.accepted, 0), info.to_bytes());
-        out.push(Output::Port(PortRequest::ToLeader(packet)));
+        out.push(Output::to_leader(packet));
         self.step = Step::LeaderInfo;
     }
 
@@ -336,11 +336,7 @@ impl Learner {
         self.check_leader(core, current)?;
         let data = ack_epoch_data(current);
         let last = if core.needs_snapshot { Zxid::ZERO } else { core.marks.applied() };
-        out.push(Output::Port(PortRequest::ToLeader(Packet::with(
-            PacketKind::AckEpoch,
-            last,
-            data,
-        ))));
+        out.push(Output::to_leader(Packet::with(PacketKind::AckEpoch, last, data)));
         self.step = Step::FirstPacket { epoch };
         Ok(())
     }
@@ -372,16 +368,16 @@ impl Learner {
         }
     }
 
+    /// A quorum has this history: serve. What came since NEWLEADER is logged and committed now.
     fn on_up_to_date(
         &mut self,
         core: &mut Core,
         epoch: Epoch,
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
-        out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
-            PacketKind::Ack,
-            Zxid::new(epoch, 0),
-        ))));
+        assert_eq!(core.current, epoch, "currentEpoch is durable before the epoch is served");
+        assert!(!core.adopted_unsaved, "so is the history");
+        out.push(Output::to_leader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
         out.push(Output::Replica(Effect::StartServing { epoch, leading: false }));
         self.step = Step::Broadcast;
         for proposal in std::mem::take(&mut self.remembered) {

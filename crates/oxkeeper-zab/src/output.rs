@@ -22,6 +22,21 @@ pub enum Output {
     Replica(Effect),
 }
 
+impl Output {
+    pub(crate) fn to_leader(packet: Packet) -> Output {
+        Output::Port(PortRequest::ToLeader(packet))
+    }
+
+    pub(crate) fn to_learner(link: LinkId, packet: Packet) -> Output {
+        Output::Port(PortRequest::ToLearner(link, packet))
+    }
+
+    /// PROPOSAL, or INFORM for an observer.
+    pub(crate) fn proposal(link: LinkId, proposal: Proposal, inform: bool) -> Output {
+        Output::Port(PortRequest::ProposalToLearner { link, proposal, inform })
+    }
+}
+
 /// For the election port.
 #[derive(Clone, Debug)]
 pub enum ElectionRequest {

@@ -356,15 +356,11 @@ impl Zab {
                 self.end_role(Lost::ZxidsUsedUp, out);
             }
             (Role::Learning(_), Input::Forward(packet) | Input::Sync(packet)) if serving => {
-                out.push(Output::Port(PortRequest::ToLeader(packet)));
+                out.push(Output::to_leader(packet));
             }
             (Role::Learning(_), Input::PingReply { zxid, touches }) if serving => {
                 use oxkeeper_proto::quorum::{Packet, PacketKind};
-                out.push(Output::Port(PortRequest::ToLeader(Packet::with(
-                    PacketKind::Ping,
-                    zxid,
-                    touches,
-                ))));
+                out.push(Output::to_leader(Packet::with(PacketKind::Ping, zxid, touches)));
             }
             // The role has ended; whoever asked is told by `StopServing`.
             _ => {}

@@ -6,15 +6,44 @@ use std::sync::atomic::Ordering;
 use oxkeeper_proto::OpCode;
 use oxkeeper_proto::client::EventKind;
 use oxkeeper_proto::txn::{Payload, TxnHeader};
-use oxkeeper_state::State;
 use oxkeeper_state::watch::Notifier;
+use oxkeeper_state::{Outcome, State};
 use oxkeeper_zab::Proposal;
 
 use super::{InFlightKind, Mode, Now, Replica};
 use crate::client::Client;
+use crate::meters::Meters;
 
 /// Transactions applied before readers get a turn: bounds how long a read can wait.
 const SLICE: usize = 64;
+
+/// How long transactions took from their proposal to here. Neighbours most often took as long: they are
+/// recorded together.
+struct Latencies<'a> {
+    meters: &'a Meters,
+    leading: bool,
+    took_ms: u64,
+    /// So many took as long, and are not recorded yet.
+    times: u64,
+}
+
+impl Latencies<'_> {
+    fn add(&mut self, took_ms: u64) {
+        if took_ms != self.took_ms {
+            self.record();
+            (self.took_ms, self.times) = (took_ms, 0);
+        }
+        self.times += 1;
+    }
+
+    /// Records those that are not yet; to be called at the end.
+    fn record(&self) {
+        self.meters.propagation_latency.record_many(self.took_ms, self.times);
+        if self.leading {
+            self.meters.proposal_latency.record_many(self.took_ms, self.times);
+        }
+    }
+}
 
 impl Replica {
     /// Applies everything committed so far, answers the clients concerned and notifies watchers.
@@ -29,13 +58,7 @@ impl Replica {
             let commits = proposals.len() as u64;
             shared.meters.commit_count.fetch_add(commits, Ordering::Relaxed);
         }
-        let measured = |(took_ms, times): (u64, u64)| {
-            shared.meters.propagation_latency.record_many(took_ms, times);
-            if leading {
-                shared.meters.proposal_latency.record_many(took_ms, times);
-            }
-        };
-        let mut alike = (0, 0);
+        let mut latencies = Latencies { meters: &shared.meters, leading, took_ms: 0, times: 0 };
         for slice in proposals.chunks(SLICE) {
             let mut state = shared.state.write();
             if !self.serving {
@@ -47,17 +70,11 @@ impl Replica {
                 let time_ms = self.apply(now, &mut state, proposal);
                 // What is older than the role was not waited for.
                 if self.serving {
-                    let took_ms = now.wall_ms.saturating_sub(time_ms).max(0).unsigned_abs();
-                    // Neighbours most often took as long: recorded together.
-                    if took_ms != alike.0 {
-                        measured(alike);
-                        alike = (took_ms, 0);
-                    }
-                    alike.1 += 1;
+                    latencies.add(now.wall_ms.saturating_sub(time_ms).max(0).unsigned_abs());
                 }
             }
         }
-        measured(alike);
+        latencies.record();
         if let Some(last) = proposals.last() {
             self.prepare.applied(last.zxid);
         }
@@ -71,41 +88,7 @@ impl Replica {
             .expect("payloads are read before they are logged or proposed");
         let header = payload.header;
         let client = self.take_in_flight(&header);
-        let outcome = {
-            let shared = &self.shared;
-            let (clients, woken) = (&self.clients, &mut self.woken);
-            let mut fired = [0; 4];
-            let mut watches = shared.watches.lock();
-            let mut notifier =
-                Notifier::new(&mut watches, &shared.settings.auth, |watcher, zxid, kind, path| {
-                    match kind {
-                        EventKind::NodeCreated => fired[0] += 1,
-                        EventKind::NodeDeleted => fired[1] += 1,
-                        EventKind::NodeDataChanged => fired[2] += 1,
-                        EventKind::NodeChildrenChanged => fired[3] += 1,
-                    }
-                    if let Some(client) = clients.get(&watcher) {
-                        client.notify(shared, zxid, kind, path);
-                        Self::queue_wake(woken, client);
-                    }
-                });
-            let outcome = state.apply(&payload, &mut notifier, client.is_some());
-            drop(watches);
-            let meters = &shared.meters;
-            for (summary, fired) in [
-                &meters.node_created_watch_count,
-                &meters.node_deleted_watch_count,
-                &meters.node_changed_watch_count,
-                &meters.node_children_watch_count,
-            ]
-            .into_iter()
-            .zip(fired)
-            .filter(|(_, fired)| *fired > 0)
-            {
-                summary.record(fired);
-            }
-            outcome
-        };
+        let outcome = self.apply_to(state, &payload, client.is_some());
         if header.kind == OpCode::CreateSession.code() {
             if let Some((client, InFlightKind::Connect { timeout_ms })) = client {
                 self.establish(now, &client, header.client_id, timeout_ms);
@@ -122,6 +105,40 @@ impl Replica {
         }
         self.finish_solo_syncs(now, state);
         header.time_ms
+    }
+
+    /// The state's part: its watches fire while it is locked, so that nobody sees a change untold.
+    fn apply_to(&mut self, state: &mut State, payload: &Payload<'_>, answers: bool) -> Outcome {
+        let shared = &self.shared;
+        let (clients, woken) = (&self.clients, &mut self.woken);
+        let mut fired = [0; 4];
+        let mut watches = shared.watches.lock();
+        let mut notifier =
+            Notifier::new(&mut watches, &shared.settings.auth, |watcher, zxid, kind, path| {
+                match kind {
+                    EventKind::NodeCreated => fired[0] += 1,
+                    EventKind::NodeDeleted => fired[1] += 1,
+                    EventKind::NodeDataChanged => fired[2] += 1,
+                    EventKind::NodeChildrenChanged => fired[3] += 1,
+                }
+                if let Some(client) = clients.get(&watcher) {
+                    client.notify(shared, zxid, kind, path);
+                    Self::queue_wake(woken, client);
+                }
+            });
+        let outcome = state.apply(payload, &mut notifier, answers);
+        drop(watches);
+        let meters = &shared.meters;
+        let summaries = [
+            &meters.node_created_watch_count,
+            &meters.node_deleted_watch_count,
+            &meters.node_changed_watch_count,
+            &meters.node_children_watch_count,
+        ];
+        for (summary, fired) in summaries.into_iter().zip(fired).filter(|(_, fired)| *fired > 0) {
+            summary.record(fired);
+        }
+        outcome
     }
 
     /// Completes the syncs of a standalone server whose writes before them are applied, before anything

@@ -103,16 +103,11 @@ fn read_compression(settings: &Settings) -> Compression {
     let Some(setting) = settings.property("snapshot.compression.method") else {
         return Compression::None;
     };
-    match setting.text.as_str() {
-        "" => Compression::None,
-        "gz" => Compression::Gzip,
-        "snappy" => Compression::Snappy,
-        other => {
-            settings.warn(Warning::warn(format!(
-                "{}: unknown snapshot.compression.method \"{other}\"; snapshots stay uncompressed",
-                setting.place
-            )));
-            Compression::None
-        }
-    }
+    Compression::of_setting(&setting.text).unwrap_or_else(|| {
+        settings.warn(Warning::warn(format!(
+            "{}: unknown snapshot.compression.method \"{}\"; snapshots stay uncompressed",
+            setting.place, setting.text
+        )));
+        Compression::None
+    })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use oxkeeper_proto::quorum::{Packet, PacketKind};
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SNAP_SIGNATURE, SnapshotSink};
+use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE, SnapshotSink};
 use oxkeeper_proto::{DecodeError, Reader};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
@@ -119,23 +119,15 @@ impl PacketReader {
         body: &mut BodyDecoder,
         sink: &mut impl SnapshotSink,
     ) -> Result<bool, String> {
-        let wrong = |error: DecodeError| format!("the snapshot stream is wrong: {error}");
+        let wrong = |error: String| format!("the snapshot stream is wrong: {error}");
         let mut used = 0;
         let mut ended = false;
-        while let Some((item, len)) = body.next(&self.buf[used..]).map_err(wrong)? {
+        while !ended
+            && let Some((item, len)) =
+                body.next(&self.buf[used..]).map_err(|error| wrong(error.to_string()))?
+        {
             used += len;
-            match item {
-                Item::SessionCount(_) | Item::AclCount(_) => {}
-                Item::Session(id, timeout_ms) => sink.session(id, timeout_ms),
-                Item::Acl(id, acl) => sink.acl(id, acl),
-                Item::Node(node) => sink
-                    .node(node)
-                    .map_err(|error| format!("the snapshot stream is wrong: {error}"))?,
-                Item::End => {
-                    ended = true;
-                    break;
-                }
-            }
+            ended = item.give(sink).map_err(wrong)?;
         }
         self.buf.advance(used);
         Ok(ended)

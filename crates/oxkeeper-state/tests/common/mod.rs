@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use oxkeeper_proto::OpCode;
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::client::Acl;
-use oxkeeper_proto::snapshot::{BodyDecoder, Item, SnapshotSink, StatPersisted};
+use oxkeeper_proto::snapshot::{BodyDecoder, StatPersisted};
 use oxkeeper_proto::txn::{CreateMode, CreateTxn, Payload, Txn, TxnHeader};
 use oxkeeper_state::{Options, State, StateLoader, Tree};
 
@@ -90,12 +90,8 @@ pub fn load(body: &[u8], zxid: Zxid) -> Result<State, String> {
     loop {
         let (item, len) = decoder.next(&body[at..]).expect("it decodes").expect("it is whole");
         at += len;
-        match item {
-            Item::Session(id, timeout_ms) => loader.session(id, timeout_ms),
-            Item::Acl(id, acl) => loader.acl(id, acl),
-            Item::Node(node) => loader.node(node)?,
-            Item::End => break,
-            Item::SessionCount(_) | Item::AclCount(_) => {}
+        if item.give(&mut loader)? {
+            break;
         }
     }
     assert_eq!(at, body.len());

@@ -11,7 +11,7 @@ use super::{Leader, MAX_EPOCH, Wait};
 use crate::core::Core;
 use crate::error::{CloseReason, Fault, Lost, Misbehaved};
 use crate::history::HistorySummary;
-use crate::{DiskRequest, LinkId, Output, PortRequest};
+use crate::{DiskRequest, LinkId, Output};
 
 impl Leader {
     pub(super) fn on_info(
@@ -76,7 +76,7 @@ impl Leader {
         server: ServerId,
         promised: Epoch,
     ) -> Result<(), Lost> {
-        let established = matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
+        let established = Wait::NewLeaderAcks <= self.wait;
         let ours = if established {
             HistorySummary { epoch: i64::from(self.epoch), last: self.proposed }
         } else {
@@ -103,7 +103,7 @@ impl Leader {
 
     pub(super) fn check_epoch(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.reported.contains(&id)) {
-            self.wait = Wait::SavingAccepted;
+            self.enter(Wait::SavingAccepted);
             core.disk(DiskRequest::SaveAcceptedEpoch(self.epoch), out);
         }
     }
@@ -113,14 +113,14 @@ impl Leader {
         if self.wait != Wait::SavingAccepted {
             return;
         }
-        self.enter(core, Wait::EpochAcks);
+        self.enter_for_init_limit(core, Wait::EpochAcks);
         self.epoch_acks.insert(core.config.me);
         self.send_leader_info(out);
         self.check_epoch_acks(core, out);
     }
 
     pub(super) fn send_leader_info(&mut self, out: &mut Vec<Output>) {
-        if matches!(self.wait, Wait::Epoch | Wait::SavingAccepted) {
+        if self.wait < Wait::EpochAcks {
             return;
         }
         let data = Bytes::copy_from_slice(&PROTOCOL_VERSION.to_be_bytes());
@@ -128,7 +128,7 @@ impl Leader {
         for (id, link) in &mut self.links {
             if link.stage == Stage::WaitingForEpoch {
                 link.stage = Stage::LeaderInfoSent;
-                out.push(Output::Port(PortRequest::ToLearner(*id, packet.clone())));
+                out.push(Output::to_learner(*id, packet.clone()));
             }
         }
     }
@@ -152,7 +152,7 @@ impl Leader {
         link.last_zxid = packet.zxid;
         link.stage = Stage::WaitingForSync;
         // Once a quorum has acknowledged the epoch, a newer history is one that was never committed.
-        let open = !matches!(self.wait, Wait::NewLeaderAcks | Wait::Broadcast);
+        let open = self.wait < Wait::NewLeaderAcks;
         if open && current != -1 {
             let theirs = HistorySummary { epoch: i64::from(current as u32), last: packet.zxid };
             if self.summary < theirs {
@@ -172,7 +172,7 @@ impl Leader {
 
     pub(super) fn check_epoch_acks(&mut self, core: &mut Core, out: &mut Vec<Output>) {
         if core.config.ensemble.is_quorum(|id| self.epoch_acks.contains(&id)) {
-            self.wait = Wait::SavingCurrent;
+            self.enter(Wait::SavingCurrent);
             core.disk(DiskRequest::SaveCurrentEpoch(self.epoch), out);
         }
     }
@@ -182,15 +182,9 @@ impl Leader {
         if self.wait != Wait::SavingCurrent {
             return;
         }
-        self.enter(core, Wait::NewLeaderAcks);
+        self.enter_for_init_limit(core, Wait::NewLeaderAcks);
         self.proposed = Zxid::new(self.epoch, 0);
-        let waiting: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.stage == Stage::WaitingForSync)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
+        for id in self.links_at(Stage::WaitingForSync) {
             self.synchronize(core, id, None, out);
         }
         self.new_leader_acks.insert(core.config.me);

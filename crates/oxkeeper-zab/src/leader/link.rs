@@ -140,6 +140,7 @@ impl Link {
     /// It may serve. It has had no reason to speak since its ACK: it has its time to answer, and the
     /// shorter limit starts with its next words.
     pub fn up_to_date(&mut self, now_ms: u64, limit_ms: u64) {
+        assert_eq!(self.stage, Stage::Acknowledged, "who serves has the leader's history durably");
         self.stage = Stage::UpToDate;
         self.heard_ms = now_ms;
         self.next_limit_ms = limit_ms;

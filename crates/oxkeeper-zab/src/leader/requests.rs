@@ -9,7 +9,7 @@ use super::link::{Link, Stage};
 use super::{Leader, MAX_SYNCS, Sync, SyncFor};
 use crate::core::Core;
 use crate::error::Misbehaved;
-use crate::{Effect, LinkId, Output, PortRequest};
+use crate::{Effect, LinkId, Output};
 
 impl Leader {
     pub(super) fn on_request(
@@ -80,7 +80,7 @@ impl Leader {
         let ping = Packet::bare(PacketKind::Ping, self.proposed);
         for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
             assert!(link.server.is_some(), "who is synchronized has introduced itself");
-            out.push(Output::Port(PortRequest::ToLearner(*id, ping.clone())));
+            out.push(Output::to_learner(*id, ping.clone()));
         }
     }
 
@@ -88,10 +88,7 @@ impl Leader {
         match sync {
             SyncFor::Local => out.push(Output::Replica(Effect::SyncDone)),
             SyncFor::Link(id) => {
-                out.push(Output::Port(PortRequest::ToLearner(
-                    id,
-                    Packet::bare(PacketKind::Sync, Zxid::ZERO),
-                )));
+                out.push(Output::to_learner(id, Packet::bare(PacketKind::Sync, Zxid::ZERO)));
             }
         }
     }
@@ -99,7 +96,7 @@ impl Leader {
     /// A packet that the replica made for a learner.
     pub fn to_learner(&self, id: LinkId, packet: Packet, out: &mut Vec<Output>) {
         if self.links.get(&id).is_some_and(|link| link.stage == Stage::UpToDate) {
-            out.push(Output::Port(PortRequest::ToLearner(id, packet)));
+            out.push(Output::to_learner(id, packet));
         }
     }
 }

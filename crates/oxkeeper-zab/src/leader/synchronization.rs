@@ -27,7 +27,8 @@ impl Leader {
     }
 
     /// Brings a learner up to date and registers it for everything that follows; atomic, since nothing
-    /// is committed in between.
+    /// is committed in between. Only once a quorum has acknowledged the epoch: what this server has is
+    /// the history then.
     pub(super) fn synchronize(
         &mut self,
         core: &mut Core,
@@ -35,6 +36,10 @@ impl Leader {
         logged: Option<Option<&[Proposal]>>,
         out: &mut Vec<Output>,
     ) {
+        assert!(
+            Wait::NewLeaderAcks <= self.wait,
+            "the history is settled by a quorum of ACKEPOCHs"
+        );
         let Some(link) = self.links.get_mut(&id) else { return };
         let learner = link.last_zxid;
         let force = core.config.force_snapshot_sync;
@@ -63,34 +68,25 @@ impl Leader {
             // gets that again, and must acknowledge again.
             self.acked.remove(&server);
         }
-        out.push(Output::Port(PortRequest::ToLearner(id, Packet::bare(kind, zxid))));
+        out.push(Output::to_learner(id, Packet::bare(kind, zxid)));
         if kind == PacketKind::Snap {
             out.push(Output::Port(PortRequest::SnapshotToLearner(id)));
         }
         for proposal in missing {
             let commit = Packet::bare(PacketKind::Commit, proposal.zxid);
-            out.push(Output::Port(PortRequest::ProposalToLearner {
-                link: id,
-                proposal,
-                inform: false,
-            }));
-            out.push(Output::Port(PortRequest::ToLearner(id, commit)));
+            out.push(Output::proposal(id, proposal, false));
+            out.push(Output::to_learner(id, commit));
         }
         link.sync = Some(kind);
         link.stage = Stage::NewLeaderSent;
         if !link.observer {
             for proposal in self.outstanding.iter() {
-                let proposal = proposal.clone();
-                out.push(Output::Port(PortRequest::ProposalToLearner {
-                    link: id,
-                    proposal,
-                    inform: false,
-                }));
+                out.push(Output::proposal(id, proposal.clone(), false));
             }
         }
         let config = core.config.ensemble.to_string();
         let packet = Packet::with(PacketKind::NewLeader, Zxid::new(self.epoch, 0), config);
-        out.push(Output::Port(PortRequest::ToLearner(id, packet)));
+        out.push(Output::to_learner(id, packet));
     }
 
     pub(super) fn on_new_leader_ack(
@@ -127,34 +123,25 @@ impl Leader {
         if self.wait != Wait::NewLeaderAcks || !quorum {
             return;
         }
-        self.wait = Wait::Broadcast;
+        self.enter(Wait::Broadcast);
+        assert_eq!(core.current, self.epoch, "currentEpoch is durable before the epoch is served");
         self.committed = Zxid::new(self.epoch, 0);
         core.marks.begin_epoch(self.committed);
         out.push(Output::Replica(Effect::StartServing { epoch: self.epoch, leading: true }));
-        let acknowledged: Vec<_> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.stage == Stage::Acknowledged)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in acknowledged {
+        for id in self.links_at(Stage::Acknowledged) {
             self.up_to_date(core, id, out);
         }
     }
 
+    /// The learner may serve: a quorum, it among others or not, has made the epoch's history durable.
     pub(super) fn up_to_date(&mut self, core: &Core, id: LinkId, out: &mut Vec<Output>) {
+        assert!(self.serving(), "nobody serves an epoch before its leader");
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up_to_date(core.now_ms, core.ticks_ms(core.config.sync_limit));
-        out.push(Output::Port(PortRequest::ToLearner(
-            id,
-            Packet::bare(PacketKind::UpToDate, Zxid(-1)),
-        )));
+        out.push(Output::to_learner(id, Packet::bare(PacketKind::UpToDate, Zxid(-1))));
         // Old followers cannot take a commit between NEWLEADER and UPTODATE.
         for zxid in link.held_commits.take() {
-            out.push(Output::Port(PortRequest::ToLearner(
-                id,
-                Packet::bare(PacketKind::Commit, zxid),
-            )));
+            out.push(Output::to_learner(id, Packet::bare(PacketKind::Commit, zxid)));
         }
     }
 }

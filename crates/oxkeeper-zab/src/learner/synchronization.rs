@@ -9,7 +9,7 @@ use oxkeeper_proto::{Epoch, Zxid};
 use super::{Learner, Step, SyncKind, unexpected};
 use crate::core::Core;
 use crate::error::Misbehaved;
-use crate::{DiskRequest, Output, PortRequest, Proposal};
+use crate::{DiskRequest, Output, Proposal};
 
 impl Learner {
     pub(super) fn on_first(
@@ -229,10 +229,7 @@ impl Learner {
                 while let Some(zxid) =
                     self.unacked.pop_front_if(|zxid| *zxid <= core.marks.flushed())
                 {
-                    out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
-                        PacketKind::Ack,
-                        zxid,
-                    ))));
+                    out.push(Output::to_leader(Packet::bare(PacketKind::Ack, zxid)));
                 }
             }
             _ => {}
@@ -246,7 +243,9 @@ impl Learner {
         }
     }
 
+    /// The history is durable: now the epoch may say so.
     pub(super) fn save_current(&mut self, core: &mut Core, epoch: Epoch, out: &mut Vec<Output>) {
+        assert!(core.current <= epoch, "no leader of an older epoch is followed");
         if core.current == epoch {
             self.step = Step::SavingCurrent { epoch };
             self.on_current_saved(core, epoch, out);
@@ -268,10 +267,7 @@ impl Learner {
         {
             core.lost_tail = None;
             self.limit_ms = core.ticks_ms(core.config.sync_limit);
-            out.push(Output::Port(PortRequest::ToLeader(Packet::bare(
-                PacketKind::Ack,
-                Zxid::new(epoch, 0),
-            ))));
+            out.push(Output::to_leader(Packet::bare(PacketKind::Ack, Zxid::new(epoch, 0))));
             self.step = Step::Acknowledged { epoch };
         }
     }
