@@ -8,6 +8,8 @@ use oxkeeper_node::{
     LoadSettings, LoadedState, NodeSettings, Op, SnapshotSettings, Started, StoreSettings,
     load_state,
 };
+use oxkeeper_proto::ServerId;
+use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_replica::limits::LimitSettings;
 use oxkeeper_replica::{ClientPortSettings, ReplicaConfig};
 use oxkeeper_state::auth::AuthSettings;
@@ -436,9 +438,10 @@ fn store_settings(config: &ServerConfig) -> StoreSettings {
     }
 }
 
-/// A member of an ensemble copies what it has lost from the others; who is alone cannot.
+/// A member of an ensemble copies what it has lost from the others, be it an observer of one voter; who
+/// is alone cannot.
 fn on_lost_tail(config: &ServerConfig) -> OnLostTail {
-    let alone = |quorum: &QuorumConfig| quorum.ensemble.voters().count() < 2;
+    let alone = |quorum: &QuorumConfig| is_alone(quorum.me, &quorum.ensemble);
     if config.storage.accept_lost_tail {
         OnLostTail::Accept
     } else if config.quorum.as_ref().is_none_or(alone) {
@@ -446,6 +449,10 @@ fn on_lost_tail(config: &ServerConfig) -> OnLostTail {
     } else {
         OnLostTail::Report
     }
+}
+
+fn is_alone(me: ServerId, ensemble: &EnsembleConfig) -> bool {
+    ensemble.voters().all(|id| id == me)
 }
 
 fn peer_config(config: &ServerConfig, quorum: &QuorumConfig, load: &LoadSettings) -> PeerConfig {
@@ -477,4 +484,18 @@ fn start_purge(queue: Arc<Mailbox<Job>>, config: &ServerConfig) -> Result<(), St
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_single_voter_has_nobody_to_copy_from() {
+        let parse = |text| EnsembleConfig::parse(text).unwrap();
+        let observed = parse("server.1=a:1:2:participant\nserver.2=b:1:2:observer");
+        assert!(is_alone(1, &observed) && !is_alone(2, &observed));
+        let two = parse("server.1=a:1:2:participant\nserver.2=b:1:2:participant");
+        assert!(!is_alone(1, &two) && !is_alone(2, &two));
+    }
 }

@@ -214,6 +214,8 @@ impl Core {
             Input::Flushed(zxid) => {
                 self.marks.flush(zxid);
                 self.unflushed.flushed(zxid);
+                // All of it is back. Storage says so, too, from now on.
+                self.lost_tail = self.lost_tail.filter(|to| self.marks.flushed() < *to);
                 DiskAnswer::Flushed
             }
             Input::AcceptedEpochSaved(epoch) => {
@@ -227,6 +229,8 @@ impl Core {
             Input::SnapshotSaved => {
                 self.adopted_unsaved = false;
                 self.needs_snapshot = false;
+                // A leader's history, as a whole and durable, is its own.
+                self.lost_tail = None;
                 DiskAnswer::Snapshot
             }
             Input::Reloaded(history) => {

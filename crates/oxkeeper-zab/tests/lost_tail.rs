@@ -254,6 +254,54 @@ fn in_the_same_epoch_it_waits_for_its_log_too() {
     assert_eq!(server.zab.lost_tail(), None);
 }
 
+/// Storage would take it for whole from here on, so a restart would help; it must not need one.
+#[test]
+fn once_its_log_is_back_it_votes_even_if_the_leader_dies_before_the_end_of_the_synchronization() {
+    let mut server = Alone::lost(1, 3);
+    for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
+        let notification = vote(state, 3, Zxid::new(1, 4), 7, 1);
+        server.input(Input::Notified { from, notification });
+    }
+    server.input(Input::LeaderConnected);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+    server.input(Input::AcceptedEpochSaved(2));
+    server.leader_says(PacketKind::Diff, Zxid::new(1, 4));
+    for counter in [2, 3, 4] {
+        server.proposes(1, counter);
+        server.leader_says(PacketKind::Commit, Zxid::new(1, counter));
+    }
+    server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+    server.input(Input::Flushed(Zxid::new(1, 2)));
+    assert!(server.zab.lost_tail().is_some());
+    server.input(Input::LeaderClosed);
+    let out = server.input(Input::Flushed(Zxid::new(1, 4)));
+    assert_eq!(server.zab.lost_tail(), None);
+    let votes = notified(&out);
+    assert!(!votes.is_empty() && votes.iter().all(|vote| vote.leader == 1), "{votes:?}");
+    assert_eq!(votes[0].zxid, Zxid::new(1, 4));
+}
+
+/// A snapshot is a leader's whole history.
+#[test]
+fn once_a_snapshot_is_durable_it_votes_whatever_becomes_of_the_leader() {
+    let mut server = Alone::lost(1, 3);
+    for (from, state) in [(2, ServerState::Following), (3, ServerState::Leading)] {
+        let notification = vote(state, 3, Zxid::new(1, 2), 7, 1);
+        server.input(Input::Notified { from, notification });
+    }
+    server.input(Input::LeaderConnected);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+    server.input(Input::AcceptedEpochSaved(2));
+    server.leader_says(PacketKind::Snap, Zxid::new(1, 2));
+    server.input(Input::SnapshotReceived);
+    server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+    assert!(server.zab.lost_tail().is_some());
+    server.input(Input::LeaderClosed);
+    let votes = notified(&server.input(Input::SnapshotSaved));
+    assert_eq!(server.zab.lost_tail(), None);
+    assert!(!votes.is_empty() && votes.iter().all(|vote| vote.leader == 1), "{votes:?}");
+}
+
 /// A cut log is shorter than any acknowledgement; the driver may take that for the whole truth.
 #[test]
 fn a_cut_in_the_synchronization_does_not_make_it_whole() {

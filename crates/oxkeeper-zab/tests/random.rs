@@ -10,7 +10,7 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::{Settings, World};
+use common::{Server, Settings, World};
 use oxkeeper_proto::ServerId;
 
 const STEPS: u32 = 400;
@@ -137,9 +137,13 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
     }
 }
 
-/// One server at a time may lack what it has acknowledged: what two of three have forgotten is lost.
+/// A minority at a time may lack what it has acknowledged: what two of three have forgotten is lost.
 fn crash(world: &mut World, random: &mut Random, weather: &Weather, id: ServerId) {
-    let whole = world.servers.values().all(|server| server.disk.lost_tail.is_none());
+    let abstains =
+        |server: &Server| server.zab.as_ref().is_some_and(|zab| zab.lost_tail().is_some());
+    let lacks = |server: &&Server| server.broken || server.disk.lacks() || abstains(server);
+    let lacking = world.servers.values().filter(lacks).count();
+    let whole = 2 * (lacking + 1) < world.server(id).config.ensemble.voters().count();
     let log = &world.server(id).disk.log;
     let back = 1 + random.below(4);
     let kept = log.len().checked_sub(back + 1).map(|last| log[last].zxid);

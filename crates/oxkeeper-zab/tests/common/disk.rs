@@ -29,8 +29,8 @@ pub struct Disk {
     /// `currentEpoch.tmp`.
     pub prepared: Option<Epoch>,
     pub log: Vec<Proposal>,
-    /// The log ended here once, and this server had said so.
-    pub lost_tail: Option<Zxid>,
+    /// Up to here it may have been acknowledged, as storage notes it (`docs/spec/storage-formats.md` 10.4).
+    pub acknowledged: Zxid,
     /// Snapshots, oldest first: last zxid and what was applied.
     pub snapshots: Vec<(Zxid, Vec<Proposal>)>,
     /// Not yet carried out.
@@ -41,6 +41,7 @@ impl Disk {
     /// Loads at the start of the process; an announced epoch whose history has begun to arrive counts.
     pub fn start(&mut self, limit: usize) -> (Vec<Proposal>, History) {
         let (tree, history) = self.load(limit);
+        self.acknowledged = self.acknowledged.max(history.last_zxid);
         let epoch = history.last_zxid.epoch();
         if self.current < epoch {
             assert!(
@@ -62,17 +63,24 @@ impl Disk {
         tree.extend(later.cloned());
         let last_zxid = self.log.last().map_or(base, |last| last.zxid.max(base));
         let recent = self.log[self.log.len().saturating_sub(limit)..].to_vec();
-        (tree, History { last_zxid, recent, lost_tail: self.lost_tail })
+        let lost_tail = Some(self.acknowledged).filter(|acknowledged| last_zxid < *acknowledged);
+        (tree, History { last_zxid, recent, lost_tail })
+    }
+
+    fn last(&self) -> Zxid {
+        self.load(1).1.last_zxid
+    }
+
+    /// Is it noted that the log once reached further?
+    pub fn lacks(&self) -> bool {
+        self.last() < self.acknowledged
     }
 
     /// The file system forgets what the log ended with, up to `keep` at most.
     pub fn lose_tail(&mut self, keep: Zxid) {
-        let last = self.load(1).1.last_zxid;
+        self.acknowledged = self.acknowledged.max(self.last());
         let base = self.snapshots.last().map_or(Zxid::ZERO, |(base, _)| *base);
         self.log.retain(|proposal| proposal.zxid <= keep.max(base));
-        if self.load(1).1.last_zxid < last {
-            self.lost_tail = self.lost_tail.max(Some(last));
-        }
     }
 
     /// Is this zxid durable?
@@ -86,7 +94,7 @@ impl Disk {
 
     /// Is it durable, or has this server lost it and knows that? Then it has no say before it has it again.
     pub fn vouches_for(&self, zxid: Zxid) -> bool {
-        self.has(zxid) || Some(zxid) <= self.lost_tail
+        self.has(zxid) || self.lacks() && zxid <= self.acknowledged
     }
 
     /// Everything after `from` and up to `to`, behind the last record at or before `from`.
@@ -117,6 +125,7 @@ impl Disk {
                         self.log.push(proposal);
                     }
                 }
+                self.acknowledged = self.acknowledged.max(zxid);
                 Answer::Input(Input::Flushed(zxid))
             }
             DiskOp::SaveAccepted(epoch) => {
@@ -130,6 +139,7 @@ impl Disk {
             }
             DiskOp::SaveCurrent(epoch) => {
                 assert!(self.current < epoch, "currentEpoch grows");
+                self.acknowledged = self.last();
                 self.current = epoch;
                 self.prepared = None;
                 Answer::Input(Input::CurrentEpochSaved(epoch))
@@ -140,10 +150,12 @@ impl Disk {
                     self.log.clear();
                 }
                 self.snapshots.push((zxid, tree));
+                self.acknowledged = zxid;
                 Answer::Input(Input::SnapshotSaved)
             }
             DiskOp::Truncate(zxid) => {
                 self.truncate(zxid)?;
+                self.acknowledged = self.acknowledged.min(self.last());
                 let (tree, history) = self.load(limit);
                 Answer::Loaded(tree, history)
             }

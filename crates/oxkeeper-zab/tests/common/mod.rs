@@ -538,9 +538,6 @@ impl World {
         match &mut server.zab {
             Some(zab) => {
                 zab.handle(now, input, &mut out);
-                if zab.lost_tail().is_none() {
-                    server.disk.lost_tail = None;
-                }
             }
             None => return,
         }
