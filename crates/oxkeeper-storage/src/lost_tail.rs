@@ -127,7 +127,8 @@ impl<D: Disk> EndOfHistory<'_, D> {
         } else {
             warnings.push(format!(
                 "{lost}. This member copies them from the others and does not vote until it has \
-                 them.{kept}"
+                 them. (Where all members were given an older backup on purpose, nobody has them: \
+                 start each once with oxkeeper.acceptLostTail=true.){kept}"
             ));
         }
         Ok(())
