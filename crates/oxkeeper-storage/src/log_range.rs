@@ -70,20 +70,23 @@ pub fn read_range<D: Disk>(
     // what a learner says that wants a snapshot.
     let mut base = Some(proven_from).filter(|zxid| Zxid::ZERO < *zxid && *zxid <= from);
     let mut previous = base;
+    // Whether `previous` was read: what follows a transaction that the log has not (any more) may have
+    // been purged with it, unless it is the next one.
+    let mut in_log = false;
     let mut proposals = Vec::new();
     let mut bytes = 0;
     while let Some(record) = reader.next_record()? {
         let zxid = record.zxid;
         if zxid <= from {
             base = base.max(Some(zxid));
-            previous = base;
+            (previous, in_log) = (base, base == Some(zxid));
             continue;
         } else if to < zxid {
             break;
         }
         let Some(before) = previous.replace(zxid) else { return Ok(None) };
         bytes += record.payload.len();
-        let joined = if proven_from <= before {
+        let joined = if proven_from <= before && (in_log || zxid.is_next(before)) {
             zxid.may_follow(before)
         } else {
             seams.joins(before, zxid, record.begins, record.before)
@@ -91,6 +94,7 @@ pub fn read_range<D: Disk>(
         if !joined || bytes > max_bytes {
             return Ok(None);
         }
+        in_log = true;
         proposals.push(LoggedTxn { zxid, payload: Bytes::copy_from_slice(record.payload) });
         if zxid == to {
             break;

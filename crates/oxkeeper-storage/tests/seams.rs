@@ -106,6 +106,34 @@ fn a_log_of_our_own_is_proven_across_epochs() {
     assert_eq!(span(&ours(), Zxid::ZERO, z(3, 2), Zxid::ZERO), None);
 }
 
+/// A start had proven the log from 1.3 on; purges took the files up to the end of the epoch. A learner at 1.3
+/// was given the first of the next epoch, and what had been between was missing for ever.
+#[test]
+fn what_was_purged_since_the_proof_is_not_bridged() {
+    for noted in [true, false] {
+        let disk = MemDisk::new("server");
+        put_snapshot(&disk, Zxid::ZERO);
+        let mut last = append(&disk, Zxid::ZERO, (1..=3).map(|n| z(1, n)));
+        last = append(&disk, last, (4..=6).map(|n| z(1, n)));
+        append(&disk, last, (1..=3).map(|n| z(3, n)));
+        if !noted {
+            disk.remove(Place::Logs, "seams").unwrap();
+        }
+        let proven = z(1, 3);
+        assert!(span(&disk, z(1, 3), z(3, 3), proven).is_some());
+        disk.remove(Place::Logs, "log.100000001").unwrap();
+        assert!(span(&disk, z(1, 3), z(3, 3), proven).is_some(), "1.4 is the next one");
+        disk.remove(Place::Logs, "log.100000004").unwrap();
+        for from in [z(1, 3), z(1, 4), z(1, 6)] {
+            let found = span(&disk, from, z(3, 3), proven);
+            assert_eq!(found, None, "{from}");
+        }
+        // Where the log's own note says what precedes it, that is proof.
+        let found = span(&disk, z(1, 6), z(3, 3), z(1, 6));
+        assert_eq!(found.is_some(), noted);
+    }
+}
+
 #[test]
 fn without_its_notes_our_log_is_taken_by_number_and_not_proven() {
     type Loss = fn(&MemDisk);
