@@ -50,9 +50,9 @@ pub struct LogSpan {
 ///
 /// `None` if the log does not reach back to `from`, ends before `to`, if it is not proven that nothing
 /// is missing in between, or if the records have more than `max_bytes` together: then a snapshot must
-/// do. `to` must be synced. `proven_from`: from there on nothing is missing
+/// do. `to` must be synced. `proven_from`: from there on nothing was missing
 /// ([`Loaded::contiguous_from`](crate::Loaded::contiguous_from); after an adoption, the zxid of the
-/// snapshot). Numbers do not prove it where an epoch begins: a snapshot from a leader leaves a hole
+/// snapshot), though a purge may have taken the first files since. Numbers do not prove it where an epoch begins: a snapshot from a leader leaves a hole
 /// before it that looks like none.
 pub fn read_range<D: Disk>(
     disk: &D,
