@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use oxkeeper_node::{RoleId, TreeStream};
 use oxkeeper_proto::quorum::Notification;
 
-use crate::world::{Event, Violation, World};
+use crate::violation::Violation;
+use crate::world::{Event, World};
 
 /// Names a connection; never reused in a run. Also the link id of a learner at its leader, and the id
 /// of a client's connection.

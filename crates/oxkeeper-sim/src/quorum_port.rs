@@ -9,7 +9,8 @@ use oxkeeper_zab::LinkId;
 
 use crate::net::{ConnId, Kind, Message};
 use crate::server::Mail;
-use crate::world::{Due, Event, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, Event, World};
 
 /// Longest packet.
 const MAX_LEN: usize = 1 << 20;
@@ -199,8 +200,9 @@ impl World<'_> {
                 if conn.input.ends_with(&end) {
                     let mut body = std::mem::take(&mut conn.input);
                     body.truncate(body.len() - end.len());
-                    let loader = read_stream(&body)
-                        .map_err(|reason| format!("s{}: snapshot stream: {reason}", node + 1))?;
+                    let loader = read_stream(&body).map_err(|reason| {
+                        Rule::Integrity.broken(format!("s{}: snapshot stream: {reason}", node + 1))
+                    })?;
                     events.push(PortEvent::SnapshotReceived(loader));
                 }
             }

@@ -15,14 +15,15 @@ use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
 use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead, PortRequest};
 
-use crate::client_port::Accepted;
+use crate::clients::port::Accepted;
 use crate::dice::Dice;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
 use crate::overheard;
 use crate::quorum_port::QuorumPort;
 use crate::store::Queue;
-use crate::world::{Due, Event, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, Event, World};
 
 /// What waits for the node.
 pub use oxkeeper_node::Event as Mail;
@@ -344,7 +345,7 @@ impl World<'_> {
             process.node = Some(node);
         }
         if let Some(warning) = overheard::take() {
-            return Err(format!("s{} says: {warning}", server + 1));
+            return Err(Rule::Accusation.broken(format!("s{} says: {warning}", server + 1)));
         }
         violation.map_or(Ok(()), Err)?;
         self.check_server(server)?;
@@ -376,7 +377,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
                 world.check_proposal(server, *link, proposal.zxid)
             }
             Output::Port(PortRequest::CloseLearner { reason, .. }) if reason.breaks_protocol() => {
-                Err(format!("s{} closes a link: {reason}", server + 1))
+                Err(Rule::Accusation.broken(format!("s{} closes a link: {reason}", server + 1)))
             }
             _ => Ok(()),
         };

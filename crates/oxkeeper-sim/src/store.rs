@@ -17,7 +17,8 @@ use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
 use crate::server::Mail;
-use crate::world::{Due, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, World};
 
 const RECORD_LIMIT: usize = 1 << 20;
 
@@ -166,12 +167,11 @@ impl World<'_> {
             Ok(()) => Ok(true),
             Err(error) if self.servers[server].disk_fault => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
-                self.summary.disk_faults += 1;
                 let power = self.dice.one_in(2);
                 self.crash(server, power);
                 Ok(false)
             }
-            Err(error) => Err(format!("s{}: {during}: {error}", server + 1)),
+            Err(error) => Err(Rule::Storage.broken(format!("s{}: {during}: {error}", server + 1))),
         }
     }
 

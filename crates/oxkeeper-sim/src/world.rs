@@ -1,24 +1,22 @@
 //! The event queue, and everything that events change.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use oxkeeper_node::RoleId;
-use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_zab::LogRead;
 
 use crate::check::Checks;
+use crate::clients::SimClient;
 use crate::dice::Dice;
 use crate::election_port::ElectionPort;
-use crate::faults::FaultPlan;
+use crate::faults::FaultState;
 use crate::net::{Conn, ConnId, Network};
+use crate::plan::{Plan, Wishes};
 use crate::run::Summary;
 use crate::server::Server;
 use crate::trace::Trace;
-use crate::workload::SimClient;
-
-/// A broken rule, in words. Ends the run.
-pub type Violation = String;
+use crate::violation::{Rule, Violation};
 
 /// What can be due.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +48,10 @@ pub enum Event {
     Restart {
         server: usize,
     },
-    Fault,
+    Strike {
+        number: usize,
+    },
+    FaultsEnd,
     HealLink {
         a: usize,
         b: usize,
@@ -107,27 +108,6 @@ impl Agenda {
     }
 }
 
-/// Settings of a run that the seed chose.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Members.
-    pub ensemble: EnsembleConfig,
-    /// Unit of the limits in ms.
-    pub tick_ms: u64,
-    /// Proposals in memory.
-    pub commit_log_count: usize,
-    /// `snapCount`.
-    pub snap_count: i64,
-    /// `snapshotSizeFactor`.
-    pub snapshot_size_factor: f64,
-    /// End of the faults, in µs.
-    pub faults_end: u64,
-    /// End of the clients' work, in µs.
-    pub work_end: u64,
-    /// The run must be quiet before this, in µs.
-    pub give_up: u64,
-}
-
 /// The simulated world.
 #[derive(Debug)]
 pub struct World<'t> {
@@ -154,47 +134,35 @@ pub struct World<'t> {
     pub checks: Checks,
     /// Counters.
     pub summary: Summary,
-    /// Fault injection.
-    pub faults: FaultPlan,
+    /// Faults under way.
+    pub faults: FaultState,
+    /// Numbers of the strikes that do not take place.
+    pub without: BTreeSet<usize>,
 }
 
 impl<'t> World<'t> {
     /// A world in which nothing has happened.
-    pub fn new(seed: u64, servers: usize, trace: &'t mut Trace) -> World<'t> {
-        let mut dice = Dice::new(seed);
-        let mut ensemble = EnsembleConfig::default();
-        for id in 1..=servers {
-            let spec = format!("host{id}:2888:3888:participant");
-            if let Err(error) = ensemble.set(&format!("server.{id}"), &spec, false) {
-                panic!("the ensemble of the simulator is wrong: {error}");
-            }
-        }
-        let faults_end = dice.between(8_000_000, 20_000_000);
-        let plan = Plan {
-            ensemble,
-            tick_ms: dice.pick(&[50, 100, 100, 200]),
-            commit_log_count: dice.pick(&[5, 20, 20, 60]),
-            snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
-            snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
-            faults_end,
-            work_end: faults_end + 4_000_000,
-            give_up: faults_end + 60_000_000,
-        };
-        let clients = dice.between(2, 5) as usize;
+    pub fn new(seed: u64, wishes: &Wishes, trace: &'t mut Trace) -> World<'t> {
+        let plan = Plan::of(seed, wishes);
+        let servers = plan.ensemble.servers.len();
         World {
             now: 0,
             agenda: Agenda::default(),
-            dice,
+            // Another stream than the plan's.
+            dice: Dice::new(!seed),
             trace,
-            plan,
             servers: (0..servers).map(Server::new).collect(),
-            clients: (0..clients).map(|index| SimClient::new(index, servers + index)).collect(),
+            clients: (0..plan.clients)
+                .map(|index| SimClient::new(index, servers + index))
+                .collect(),
+            plan,
             net: Network::default(),
             conns: BTreeMap::new(),
             elections: ElectionPort::default(),
             checks: Checks::default(),
             summary: Summary::default(),
-            faults: FaultPlan::default(),
+            faults: FaultState::default(),
+            without: wishes.without.clone(),
         }
     }
 
@@ -224,7 +192,10 @@ impl<'t> World<'t> {
             let delay = self.dice.between(300_000, 900_000);
             self.after(delay, Event::Client { client });
         }
-        self.after(1_000_000, Event::Fault);
+        for number in 0..self.plan.strikes.len() {
+            self.after(self.plan.strikes[number].at, Event::Strike { number });
+        }
+        self.after(self.plan.faults_end, Event::FaultsEnd);
         let mut next_quiet_check = self.plan.work_end;
         while let Some((at, event)) = self.agenda.pop() {
             self.now = at;
@@ -236,10 +207,11 @@ impl<'t> World<'t> {
                 }
             }
             if self.now > self.plan.give_up {
-                return Err(format!("not quiet after the faults: {}", self.describe()));
+                return Err(Rule::Liveness
+                    .broken(format!("not quiet after the faults: {}", self.describe())));
             }
         }
-        Err("nothing is due any more".to_owned())
+        Err(Rule::Liveness.broken("nothing is due any more"))
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
@@ -255,7 +227,8 @@ impl<'t> World<'t> {
             Event::ElectionDial { from, to } => self.election_dial(from, to),
             Event::Stream { conn } => self.stream_step(conn),
             Event::ClientTask { conn } => self.client_task(conn),
-            Event::Fault => self.fault(),
+            Event::Strike { number } => self.strike(number),
+            Event::FaultsEnd => self.end_faults(),
             Event::HealLink { a, b } => self.heal(a, b),
             Event::SlowDiskEnds { server } => self.servers[server].disk_slow = 1,
         }

@@ -11,7 +11,8 @@ use oxkeeper_zab::Proposal;
 
 use crate::net::ConnId;
 use crate::server::Seen;
-use crate::world::{Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::World;
 
 /// What was observed so far.
 #[derive(Debug, Default)]
@@ -70,7 +71,8 @@ impl Checks {
             return Ok(());
         }
         let what = if written { "written" } else { "read" };
-        Err(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}"))
+        Err(Rule::Semantics
+            .broken(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}")))
     }
 
     fn missing(&self, state: &State) -> Option<String> {
@@ -95,7 +97,8 @@ impl World<'_> {
         self.trace.mix(&[server as u64, proposal.zxid.0 as u64, hash]);
         let known = *self.checks.payloads.entry(proposal.zxid.0).or_insert(hash);
         if known != hash {
-            return Err(format!("two different proposals have zxid {}", proposal.zxid));
+            return Err(Rule::Agreement
+                .broken(format!("two different proposals have zxid {}", proposal.zxid)));
         }
         Ok(())
     }
@@ -107,11 +110,11 @@ impl World<'_> {
         }
         let durable = self.servers[server].durable;
         if durable < packet.zxid {
-            return Err(format!(
+            return Err(Rule::AckedIsDurable.broken(format!(
                 "s{} acknowledges {}, but its disk has only {durable} for sure",
                 server + 1,
                 packet.zxid
-            ));
+            )));
         }
         Ok(())
     }
@@ -126,7 +129,8 @@ impl World<'_> {
         let last = self.checks.links.entry(link).or_default();
         if zxid <= last.proposal {
             let before = last.proposal;
-            return Err(format!("s{} proposes {zxid} behind {before} on a link", server + 1));
+            return Err(Rule::LocalPrimaryOrder
+                .broken(format!("s{} proposes {zxid} behind {before} on a link", server + 1)));
         }
         last.proposal = zxid;
         Ok(())
@@ -145,12 +149,12 @@ impl World<'_> {
         let zxid = packet.zxid;
         let last = self.checks.links.entry(link).or_default();
         if zxid <= last.commit || last.proposal < zxid {
-            return Err(format!(
+            return Err(Rule::TotalOrder.broken(format!(
                 "s{} sends COMMIT {zxid} on a link that had COMMIT {} and PROPOSAL {}",
                 server + 1,
                 last.commit,
                 last.proposal
-            ));
+            )));
         }
         last.commit = zxid;
         Ok(())
@@ -163,10 +167,10 @@ impl World<'_> {
         let leading = process.replica().zab().map(|zab| zab.state()) == Some(ServerState::Leading);
         let appended = process.queue.appended();
         if durable < appended {
-            return Err(format!(
+            return Err(Rule::Epochs.broken(format!(
                 "s{} saves currentEpoch {epoch} while {appended} is only durable to {durable}",
                 server + 1
-            ));
+            )));
         }
         if leading {
             // Counter 0 is no transaction: the history is the one that epoch began with.
@@ -176,11 +180,11 @@ impl World<'_> {
             return Ok(());
         }
         match self.checks.bases.get(&epoch) {
-            Some(base) if durable < *base => Err(format!(
+            Some(base) if durable < *base => Err(Rule::Epochs.broken(format!(
                 "s{} saves currentEpoch {epoch} before its history: durable {durable}, the epoch \
                  begins after {base}",
                 server + 1
-            )),
+            ))),
             _ => Ok(()),
         }
     }
@@ -192,11 +196,15 @@ impl World<'_> {
         let state = shared.state.read();
         let (zxid, digest, exact) = (state.last_zxid(), state.digest(), state.is_exact());
         if let Some(mismatch) = state.last_digest_mismatch() {
-            return Err(format!("s{}: digest mismatch {mismatch:?}", server + 1));
+            return Err(
+                Rule::Digest.broken(format!("s{}: digest mismatch {mismatch:?}", server + 1))
+            );
         }
         let Some(zab) = process.replica().zab() else { return Ok(()) };
         if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
-            return Err(format!("s{} has left its role: {lost}", server + 1));
+            return Err(
+                Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
+            );
         }
         let serving = process.replica().is_serving();
         let seen = Seen { state: zab.state(), serving };
@@ -207,12 +215,12 @@ impl World<'_> {
             let known =
                 *self.checks.digests.entry(zxid.0).or_insert(Digest { value: digest, server });
             if known.value != digest {
-                return Err(format!(
+                return Err(Rule::Digest.broken(format!(
                     "at {zxid} s{} has digest {digest:x}, s{} has {:x}",
                     server + 1,
                     known.server + 1,
                     known.value
-                ));
+                )));
             }
         }
         if seen.leads() {
@@ -231,12 +239,14 @@ impl World<'_> {
         self.summary.leaders += 1;
         let me = (server, self.servers[server].incarnation);
         if let Some(other) = self.checks.leaders.insert(epoch, me) {
-            return Err(format!("epoch {epoch} has two leaders: {other:?} and {me:?}"));
+            return Err(Rule::Leadership
+                .broken(format!("epoch {epoch} has two leaders: {other:?} and {me:?}")));
         }
         let Some(process) = &self.servers[server].process else { return Ok(()) };
         let state = process.shared.state.read();
         if let Some(missing) = self.checks.missing(&state) {
-            return Err(format!("s{} leads epoch {epoch}, but {missing}", server + 1));
+            return Err(Rule::CommittedHistory
+                .broken(format!("s{} leads epoch {epoch}, but {missing}", server + 1)));
         }
         Ok(())
     }
@@ -248,10 +258,10 @@ impl World<'_> {
         self.checks.committed = zxid;
         let durable = self.servers.iter().filter(|server| server.durable >= zxid).count();
         if durable * 2 <= self.servers.len() {
-            return Err(format!(
+            return Err(Rule::AckedIsDurable.broken(format!(
                 "s{} has committed {zxid}, but only {durable} servers have it for sure",
                 server + 1
-            ));
+            )));
         }
         Ok(())
     }
@@ -307,10 +317,12 @@ impl World<'_> {
             let state = process.shared.state.read();
             let id = index + 1;
             if let Some(missing) = self.checks.missing(&state) {
-                return Err(format!("at the end {missing} at s{id}"));
+                return Err(Rule::Durability.broken(format!("at the end {missing} at s{id}")));
             }
             if state.ephemerals_count() > 0 {
-                return Err(format!("s{id}: ephemerals outlived their sessions"));
+                return Err(
+                    Rule::Ephemerals.broken(format!("s{id}: ephemerals outlived their sessions"))
+                );
             }
             check_pairs(&state)?;
             let tree = dump(&state);
@@ -318,10 +330,13 @@ impl World<'_> {
             match &first {
                 None => first = Some((digest, tree)),
                 Some(first) if first.0 != digest => {
-                    return Err(format!("s{id} ends with digest {digest:x}, s1 {:x}", first.0));
+                    return Err(Rule::Digest
+                        .broken(format!("s{id} ends with digest {digest:x}, s1 {:x}", first.0)));
                 }
                 Some(first) if first.1 != tree => {
-                    return Err(format!("s{id} ends with another tree than s1"));
+                    return Err(
+                        Rule::Digest.broken(format!("s{id} ends with another tree than s1"))
+                    );
                 }
                 Some(_) => {}
             }
@@ -338,7 +353,7 @@ fn check_pairs(state: &State) -> Result<(), Violation> {
         let (stem, end) = name.split_at(name.len() - 1);
         let other = if end == "a" { "b" } else { "a" };
         if !names.contains(&format!("{stem}{other}")) {
-            return Err(format!("half of a multi: /m/{name}"));
+            return Err(Rule::Semantics.broken(format!("half of a multi: /m/{name}")));
         }
     }
     Ok(())
