@@ -146,6 +146,10 @@ impl World<'_> {
         };
         if done {
             put_string(&mut piece, SNAP_SIGNATURE);
+            let [learner, leader] = conn.nodes;
+            let process = self.servers[leader].process.as_ref();
+            let last = process.map(|process| process.shared.state.read().last_zxid());
+            self.servers[learner].fuzzy_until = last.unwrap_or_default();
         }
         conn.streamed += piece.len() as u64;
         let (bytes, server, role) = (conn.streamed, conn.nodes[1], conn.roles[1]);

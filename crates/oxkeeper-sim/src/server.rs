@@ -87,6 +87,8 @@ pub struct Server {
     pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
+    /// A leader has sent it a tree in which some of the transactions up to here were done already.
+    pub fuzzy_until: Zxid,
 }
 
 impl Server {
@@ -100,6 +102,7 @@ impl Server {
             disk_slow: 1,
             disk_fault: false,
             paused_until: 0,
+            fuzzy_until: Zxid::ZERO,
         }
     }
 
@@ -175,6 +178,7 @@ impl World<'_> {
         let queue = Queue::new(store)?;
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
+        self.checks.deliveries.loaded(server, last.max(Zxid::ZERO));
         self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
         self.servers[server].process = Some(Process {
             node: Some(node),
@@ -369,6 +373,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
             world.note(|| format!("s{} -> {}", server + 1, short(output)));
         }
         let result = match output {
+            Output::Disk(request) => world.check_request(server, request),
             Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
             Output::Port(PortRequest::ToLearner(link, packet)) => {
                 world.check_commit(server, *link, packet)

@@ -142,7 +142,6 @@ impl World<'_> {
 
     fn check_op(&mut self, server: usize, op: &Op<FuseDisk>) -> Result<(), Violation> {
         match op {
-            Op::Request(DiskRequest::Append(proposal)) => self.check_append(server, proposal),
             Op::Request(DiskRequest::SaveCurrentEpoch(epoch)) => {
                 self.check_current_epoch(server, *epoch)
             }
@@ -220,8 +219,12 @@ impl World<'_> {
                 let shared = self.shared(server);
                 let last = shared.map(|shared| shared.state.read().last_zxid());
                 self.servers[server].durable = last.unwrap_or_default();
+                self.checks.deliveries.adopted(server, last.unwrap_or_default());
             }
-            Input::Reloaded(_, history) => self.servers[server].durable = history.last_zxid,
+            Input::Reloaded(_, history) => {
+                self.servers[server].durable = history.last_zxid;
+                self.checks.deliveries.loaded(server, history.last_zxid);
+            }
             Input::Zab(Z::TruncateFailed) => self.summary.refused_cuts += 1,
             _ => {}
         }

@@ -1,14 +1,15 @@
 //! What must hold for all servers, at every step and at the end.
 
-use std::collections::hash_map::DefaultHasher;
+mod delivery;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
 use oxkeeper_proto::{Encode, Epoch, Zxid};
 use oxkeeper_state::{State, Tree};
-use oxkeeper_zab::Proposal;
+use oxkeeper_zab::DiskRequest;
 
+use crate::check::delivery::{Deliveries, Entry};
 use crate::net::ConnId;
 use crate::server::Seen;
 use crate::violation::{Rule, Violation};
@@ -29,8 +30,8 @@ pub struct Checks {
     pub setup_done: bool,
     /// Data of the shared registers by zxid of the write.
     shared: BTreeMap<(String, i64), String>,
-    /// Payload hash of each proposal logged anywhere.
-    payloads: BTreeMap<i64, u64>,
+    /// What servers log and deliver.
+    pub deliveries: Deliveries,
     /// Tree digest by zxid.
     digests: BTreeMap<i64, Digest>,
     /// Where the history of an epoch begins: last zxid of its leader.
@@ -89,16 +90,16 @@ impl Checks {
 }
 
 impl World<'_> {
-    /// A proposal goes into a log.
-    pub fn check_append(&mut self, server: usize, proposal: &Proposal) -> Result<(), Violation> {
-        let mut hasher = DefaultHasher::new();
-        proposal.payload.hash(&mut hasher);
-        let hash = hasher.finish();
-        self.trace.mix(&[server as u64, proposal.zxid.0 as u64, hash]);
-        let known = *self.checks.payloads.entry(proposal.zxid.0).or_insert(hash);
-        if known != hash {
-            return Err(Rule::Agreement
-                .broken(format!("two different proposals have zxid {}", proposal.zxid)));
+    /// A role asks its disk for something.
+    pub fn check_request(&mut self, server: usize, request: &DiskRequest) -> Result<(), Violation> {
+        match request {
+            DiskRequest::Append(proposal) => {
+                let entry = Entry::of(proposal);
+                self.trace.mix(&[server as u64, entry.zxid.0 as u64, entry.hash]);
+                self.checks.deliveries.appended(server, proposal)?;
+            }
+            DiskRequest::SaveSnapshot => self.checks.deliveries.adopts(server),
+            _ => {}
         }
         Ok(())
     }
@@ -157,7 +158,8 @@ impl World<'_> {
             )));
         }
         last.commit = zxid;
-        Ok(())
+        // It may leave its role in the same step, and then what it applies is no delivery any more.
+        self.checks.deliveries.commits(server, zxid)
     }
 
     /// A server writes currentEpoch.
@@ -191,9 +193,11 @@ impl World<'_> {
 
     /// After each run of a replica thread.
     pub fn check_server(&mut self, server: usize) -> Result<(), Violation> {
+        let fuzzy_until = self.servers[server].fuzzy_until;
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let shared = process.shared.clone();
         let state = shared.state.read();
+        // The state itself trusts its digest only once a record has confirmed it.
         let (zxid, digest, exact) = (state.last_zxid(), state.digest(), state.is_exact());
         if let Some(mismatch) = state.last_digest_mismatch() {
             return Err(
@@ -208,10 +212,10 @@ impl World<'_> {
         }
         let serving = process.replica().is_serving();
         let seen = Seen { state: zab.state(), serving };
-        let epoch = zab.epoch();
+        let (epoch, applied) = (zab.epoch(), zab.applied());
         let before = std::mem::replace(&mut process.seen, seen);
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
-        if exact && serving {
+        if serving && (exact || fuzzy_until <= zxid) {
             let known =
                 *self.checks.digests.entry(zxid.0).or_insert(Digest { value: digest, server });
             if known.value != digest {
@@ -223,15 +227,21 @@ impl World<'_> {
                 )));
             }
         }
-        if seen.leads() {
-            if before != seen {
-                drop(state);
-                self.check_new_leader(server, epoch)?;
-                return Ok(());
-            }
-            self.check_committed(server, zxid)?;
+        drop(state);
+        let deliveries = &mut self.checks.deliveries;
+        if !serving {
+            deliveries.idle(server);
+            return Ok(());
         }
-        Ok(())
+        match (before == seen, seen.leads()) {
+            (true, leads) => deliveries.delivers(server, applied, leads)?,
+            (false, false) => deliveries.follows(server, applied)?,
+            (false, true) => {
+                deliveries.leads(server, epoch, applied)?;
+                self.check_new_leader(server, epoch)?;
+            }
+        }
+        if seen.leads() { self.check_committed(server, zxid) } else { Ok(()) }
     }
 
     fn check_new_leader(&mut self, server: usize, epoch: Epoch) -> Result<(), Violation> {
