@@ -18,7 +18,7 @@
 //! | [`clients`] | what they send, what they may see |
 //! | [`check`], [`violation`] | what must hold, by name |
 //! | [`overheard`] | servers that accuse each other |
-//! | [`trace`], [`dice`] | record and randomness |
+//! | [`trace`], [`tell`], [`dice`] | record, its words, and randomness |
 //! | [`run`], [`shrink`] | one seed; a failing one made smaller |
 
 pub mod check;
@@ -35,6 +35,7 @@ pub mod run;
 pub mod server;
 pub mod shrink;
 pub mod store;
+pub mod tell;
 pub mod trace;
 pub mod violation;
 pub mod world;

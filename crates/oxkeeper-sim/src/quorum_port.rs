@@ -27,6 +27,13 @@ pub struct QuorumPort {
     listening: Option<RoleId>,
 }
 
+impl QuorumPort {
+    /// The connection to the leader, while there is one.
+    pub fn leader(&self) -> Option<ConnId> {
+        self.leader
+    }
+}
+
 impl World<'_> {
     fn port(&mut self, server: usize) -> Option<&mut QuorumPort> {
         self.servers[server].process.as_mut().map(|process| &mut process.port)

@@ -154,6 +154,9 @@ pub fn run_seed(seed: u64, wishes: &Wishes, echo: bool) -> Result<Summary, Box<F
     let mut violation = match attempt(seed, wishes, &mut trace) {
         Ok(mut summary) => {
             summary.traces = trace.hash();
+            if echo {
+                trace.lines().for_each(|line| println!("{line}"));
+            }
             return Ok(summary);
         }
         Err(violation) => violation,
@@ -165,7 +168,7 @@ pub fn run_seed(seed: u64, wishes: &Wishes, echo: bool) -> Result<Summary, Box<F
             violation.what += &format!(" (the second run ended otherwise: {again:?})");
         }
     }
-    let lines = trace.lines().map(str::to_owned).collect();
+    let lines = trace.lines().collect();
     Err(Box::new(Failure { seed, wishes: wishes.clone(), violation, lines }))
 }
 

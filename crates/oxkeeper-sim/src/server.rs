@@ -336,10 +336,9 @@ impl World<'_> {
             return Ok(());
         }
         let mut node = process.node.take().expect("no step is under way");
-        for mail in std::mem::take(&mut process.mailbox) {
-            if self.trace.recording && is_protocol(&mail) {
-                self.trace.line(now, || format!("s{} <- {}", server + 1, short(&mail)));
-            }
+        let mailbox = std::mem::take(&mut process.mailbox);
+        for mail in mailbox {
+            self.tell(|world| world.tell_mail(server, &mail));
             node.handle(clocks, mail);
         }
         let mut surroundings = Surroundings { world: self, server, violation: None };
@@ -369,9 +368,7 @@ struct Surroundings<'w, 't> {
 impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     fn performing(&mut self, output: &Output) {
         let (world, server) = (&mut *self.world, self.server);
-        if !matches!(output, Output::Wake(_)) {
-            world.note(|| format!("s{} -> {}", server + 1, short(output)));
-        }
+        world.tell(|world| world.tell_output(server, output));
         let result = match output {
             Output::Disk(request) => world.check_request(server, request),
             Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
@@ -427,9 +424,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         self.world.start_stream(link, tree);
     }
 
-    fn close_learner(&mut self, link: LinkId, reason: &CloseReason) {
-        let server = self.server;
-        self.world.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
+    fn close_learner(&mut self, link: LinkId, _: &CloseReason) {
         self.world.close_end(link, 1);
     }
 
@@ -452,18 +447,4 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         let delay = self.world.dice.below(300);
         self.world.after(delay, Event::ClientTask { conn: client.id });
     }
-}
-
-fn is_protocol(mail: &Mail) -> bool {
-    matches!(mail, Mail::Port { .. } | Mail::Input(Input::Zab(_)))
-}
-
-/// The beginning of a value's debug text.
-fn short(value: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{value:?}");
-    if text.len() > 160 {
-        let end = (0..=160).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }

@@ -121,7 +121,9 @@ impl World<'_> {
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let busy = std::mem::take(&mut queue.busy);
         for op in &busy {
-            self.note(|| format!("s{} disk: {op:?}", server + 1));
+            if !is_append(op) {
+                self.note(|| format!("s{} disk: {op:?}", server + 1));
+            }
             self.check_op(server, op)?;
         }
         let result = self.carry_out(server, busy);

@@ -15,6 +15,7 @@ use crate::net::{Conn, ConnId, Network};
 use crate::plan::{Plan, Wishes};
 use crate::run::Summary;
 use crate::server::Server;
+use crate::tell::Line;
 use crate::trace::Trace;
 use crate::violation::{Rule, Violation};
 
@@ -180,6 +181,15 @@ impl<'t> World<'t> {
     /// Adds a line to the record.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         self.trace.line(self.now, text);
+    }
+
+    /// Adds lines of a conversation to the record.
+    pub fn tell(&mut self, lines: impl FnOnce(&Self) -> Vec<Line>) {
+        if self.trace.recording {
+            for line in lines(self) {
+                self.trace.tell(self.now, line);
+            }
+        }
     }
 
     /// Runs from the first start to the quiet end.
