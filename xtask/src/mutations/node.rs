@@ -1,0 +1,5 @@
+//! Rules of node.
+
+use super::Mutation;
+
+pub const MUTATIONS: &[Mutation] = &[];

@@ -1,0 +1,5 @@
+//! Rules of replica.
+
+use super::Mutation;
+
+pub const MUTATIONS: &[Mutation] = &[];

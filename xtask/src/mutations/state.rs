@@ -1,0 +1,5 @@
+//! Rules of state.
+
+use super::Mutation;
+
+pub const MUTATIONS: &[Mutation] = &[];

@@ -1,0 +1,5 @@
+//! Rules of storage.
+
+use super::Mutation;
+
+pub const MUTATIONS: &[Mutation] = &[];
