@@ -50,6 +50,11 @@ pub struct Edit {
     pub replace: &'static str,
 }
 
+/// [`Edit`] in one line.
+const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+    Edit { file, find, replace }
+}
+
 /// A test: the crate's name without `oxkeeper-`, the test target (`lib` for unit tests), and the path of
 /// the test in it.
 pub struct Test(pub &'static str, pub &'static str, pub &'static str);

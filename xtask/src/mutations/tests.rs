@@ -60,8 +60,8 @@ fn test_text(mutation: &Mutation) -> Option<String> {
     let function = mutation.test.2.rsplit("::").next().unwrap_or_default();
     for file in sources(mutation) {
         let text = fs::read_to_string(&file).unwrap_or_default();
-        if let Some((before, _)) = text.split_once(&format!("fn {function}()")) {
-            let lines = before.lines().rev().take_while(|line| !line.trim().is_empty());
+        if let Some((before, _)) = text.split_once(&format!("fn {function}(")) {
+            let lines = before.trim_end().lines().rev().take_while(|line| !line.trim().is_empty());
             return Some(lines.collect::<Vec<_>>().join("\n"));
         }
     }

@@ -1,6 +1,6 @@
 //! Rules of elections and of the Zab roles.
 
-use super::{Edit, Mutation, Test};
+use super::{Edit, Mutation, Test, edit};
 
 const ZAB: &str = "crates/oxkeeper-zab/src/zab.rs";
 const ELECTION: &str = "crates/oxkeeper-zab/src/election.rs";
@@ -10,12 +10,9 @@ const LEADER: &str = "crates/oxkeeper-zab/src/leader.rs";
 const DISCOVERY: &str = "crates/oxkeeper-zab/src/leader/discovery.rs";
 const LEADER_SYNC: &str = "crates/oxkeeper-zab/src/leader/synchronization.rs";
 const LINK: &str = "crates/oxkeeper-zab/src/leader/link.rs";
+const ENSEMBLE: &str = "crates/oxkeeper-proto/src/ensemble.rs";
 const WATERMARKS: &str = "crates/oxkeeper-zab/src/watermarks.rs";
 const LOG_WRITER: &str = "crates/oxkeeper-storage/src/log_writer.rs";
-
-const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
-    Edit { file, find, replace }
-}
 
 const fn regression(name: &'static str) -> Test {
     Test("zab", "regressions", name)
@@ -181,6 +178,49 @@ pub const MUTATIONS: &[Mutation] = &[
         blind: &[],
         test: regression("a_joiner_compares_only_leader_and_epoch_of_servers_that_have_a_leader"),
         expected: "progress",
+    },
+    Mutation {
+        name: "half-is-a-quorum",
+        bugs: &[],
+        rule: "A quorum is more than half of the voters.",
+        edits: &[edit(
+            ENSEMBLE,
+            "            return acked > all / 2;\n",
+            "            return acked >= all / 2;\n",
+        )],
+        blind: &[],
+        test: Test("proto", "lib", "ensemble::tests::a_majority_is_more_than_half_of_the_voters"),
+        expected: "acknowledged writes lost",
+    },
+    Mutation {
+        name: "weights-are-ignored",
+        bugs: &[],
+        rule: "In a group, weights count and not heads.",
+        edits: &[edit(
+            ENSEMBLE,
+            "            let weight = |id| i128::from(self.weight(id));\n",
+            "            let weight = |id| i128::from(self.weight(id).min(1));\n",
+        )],
+        blind: &[],
+        test: Test(
+            "proto",
+            "lib",
+            "ensemble::tests::a_hierarchical_quorum_wins_most_groups_by_weight",
+        ),
+        expected: "",
+    },
+    Mutation {
+        name: "zxids-go-on-behind-the-counters-end",
+        bugs: &[],
+        rule: "A leader whose epoch has no zxid left steps down.",
+        edits: &[edit(
+            LEADER,
+            "        if self.serving() { self.proposed.next() } else { None }\n",
+            "        if self.serving() { Some(Zxid(self.proposed.0 + 1)) } else { None }\n",
+        )],
+        blind: &[],
+        test: Test("zab", "scenarios", "every_recorded_conversation_happens_again"),
+        expected: "",
     },
     Mutation {
         name: "learner-that-acknowledges-nothing-is-kept",
