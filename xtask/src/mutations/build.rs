@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::copy::{Copy, Edited};
 use super::{Edit, Test};
-use crate::tools::{Outcome, cargo, target_dir};
+use crate::tools::{Failure, Outcome, cargo, target_dir};
 
 /// The copy and what is built from it.
 pub struct Workshop {
     copy: Copy,
     target: PathBuf,
+    /// Held: two runs would break each other's sources.
+    _lock: std::fs::File,
 }
 
 /// Why there is no program to run.
@@ -29,7 +31,13 @@ impl Workshop {
     /// The present working tree, copied.
     pub fn open() -> Outcome<Workshop> {
         let place = target_dir().join("mutations");
-        Ok(Workshop { copy: Copy::refresh(place.join("tree"))?, target: place.join("target") })
+        std::fs::create_dir_all(&place)?;
+        let lock = std::fs::File::create(place.join("lock"))?;
+        if lock.try_lock().is_err() {
+            return Err(Failure(format!("another run is at work in {}", place.display())));
+        }
+        let copy = Copy::refresh(place.join("tree"))?;
+        Ok(Workshop { copy, target: place.join("target"), _lock: lock })
     }
 
     /// Whether the workspace has an explorer.

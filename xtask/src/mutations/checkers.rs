@@ -11,6 +11,8 @@ use super::build::{DoesNotBuild, Ended, Workshop};
 pub struct Limits {
     pub seeds: u64,
     pub jobs: usize,
+    /// Further arguments of the explorer.
+    pub explorer: Vec<String>,
     pub time: Duration,
 }
 
@@ -98,7 +100,8 @@ pub fn simulator(workshop: &Workshop, limits: &Limits) -> Cell {
 
 /// Runs the explorer.
 pub fn explorer(workshop: &Workshop, limits: &Limits) -> Cell {
-    let words = ["--jobs".to_owned(), limits.jobs.to_string()];
+    let mut words = vec!["--jobs".to_owned(), limits.jobs.to_string()];
+    words.extend(limits.explorer.iter().cloned());
     let program = workshop.program("oxkeeper-explore");
     run(workshop, program, &words, limits, |text, code| {
         let states = number_behind(text, "states ").map(|states| format!("{states} states"));

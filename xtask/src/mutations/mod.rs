@@ -38,7 +38,8 @@ pub struct Mutation {
     pub blind: &'static [Edit],
     /// Fails when the rule is broken.
     pub test: Test,
-    /// Which outward checker should notice, in a word or two; empty if only the test can.
+    /// Rules of the simulator (and, by the same names, of the explorer) that should notice; empty if only
+    /// the test can.
     pub expected: &'static str,
 }
 
@@ -97,6 +98,9 @@ pub struct MutationsArgs {
     /// Longest run of one program on one mutation, in seconds
     #[arg(long, default_value_t = 120)]
     limit_s: u64,
+    /// Further arguments of the explorer, such as `--explorer "--short --minutes 1"`
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    explorer: String,
     /// The table as markdown
     #[arg(long)]
     markdown: bool,
@@ -117,6 +121,7 @@ pub fn run(args: &MutationsArgs) -> Outcome {
         limits: Limits {
             seeds: args.seeds,
             jobs: args.jobs,
+            explorer: args.explorer.split_whitespace().map(str::to_owned).collect(),
             time: Duration::from_secs(args.limit_s),
         },
         explorer: workshop.has_explorer(),

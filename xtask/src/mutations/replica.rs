@@ -35,7 +35,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "lib",
             "session::tests::a_silent_session_expires_within_one_tick_after_its_timeout_not_sooner",
         ),
-        expected: "early expiry",
+        expected: "Sessions",
     },
     Mutation {
         name: "session-never-expires",
@@ -52,7 +52,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "lib",
             "session::tests::a_silent_session_expires_within_one_tick_after_its_timeout_not_sooner",
         ),
-        expected: "late expiry",
+        expected: "Sessions, Ephemerals",
     },
     Mutation {
         name: "sessions-of-a-follower-are-not-reported",
@@ -66,7 +66,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: COURSES,
-        expected: "early expiry",
+        expected: "Sessions",
     },
     Mutation {
         name: "moved-session-is-served",
@@ -83,7 +83,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "lib",
             "session::tests::a_request_from_another_server_than_the_owner_has_moved",
         ),
-        expected: "order of a session's writes",
+        expected: "Fifo",
     },
     Mutation {
         name: "read-overtakes-a-write",
@@ -96,7 +96,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: COURSES,
-        expected: "reads of a session",
+        expected: "Fifo, Linearizability",
     },
     Mutation {
         name: "told-after-seen",
@@ -129,7 +129,7 @@ pub const MUTATIONS: &[Mutation] = &[
         ],
         blind: &[],
         test: COURSES,
-        expected: "watches before data",
+        expected: "Watches",
     },
     Mutation {
         name: "client-of-the-future-is-served",
@@ -142,7 +142,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: COURSES,
-        expected: "reads that go back",
+        expected: "MonotonicRead",
     },
     Mutation {
         name: "standalone-answers-before-its-flush",
@@ -183,7 +183,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: COURSES,
-        expected: "trees differ",
+        expected: "Digest",
     },
     Mutation {
         name: "saved-tree-before-its-commits",
@@ -196,6 +196,6 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: COURSES,
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
 ];

@@ -36,7 +36,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("zookeeper_2574_purge_keeps_the_log_that_the_oldest_kept_snapshot_needs"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "purge-counts-broken-snapshots",
@@ -49,7 +49,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("zookeeper_3231_purge_counts_only_valid_snapshots"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "log-has-its-name-before-its-header",
@@ -63,7 +63,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("zookeeper_1621_a_full_disk_leaves_a_directory_that_starts"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "announced-epoch-is-ignored",
@@ -77,7 +77,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("zookeeper_4269_the_epoch_about_to_be_entered_is_taken_over_after_a_crash"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "accepted-epoch-is-not-durable",
@@ -91,7 +91,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "crash", "a_saved_epoch_survives_and_never_mixes"),
-        expected: "a server that does not start; two leaders of one epoch",
+        expected: "Storage, Leadership",
     },
     Mutation {
         name: "failed-write-is-passed-over",
@@ -104,7 +104,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("zookeeper_4882_a_failed_sync_poisons_the_log_for_ever"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "hole-is-replayed",
@@ -118,7 +118,7 @@ pub const MUTATIONS: &[Mutation] = &[
         blind: &[],
         test: rules("zookeeper_3642_a_hole_anywhere_in_what_is_replayed_is_fatal"),
         // No log of ours has one, unless a disk loses it.
-        expected: "damage of a log",
+        expected: "Durability, where logs are damaged",
     },
     Mutation {
         name: "hole-is-logged",
@@ -145,7 +145,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "adoption",
             "an_older_snapshot_is_taken_only_if_the_log_leads_past_the_newer_one",
         ),
-        expected: "acknowledged writes lost, where snapshots rot",
+        expected: "Durability, where snapshots rot",
     },
     Mutation {
         name: "adoption-leaves-the-old-history",
@@ -162,7 +162,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "adoption",
             "a_rotten_adopted_snapshot_does_not_bring_back_the_old_history",
         ),
-        expected: "acknowledged writes lost, where snapshots rot",
+        expected: "Durability, where snapshots rot",
     },
     Mutation {
         name: "adoption-without-a-marker",
@@ -179,7 +179,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "adoption",
             "a_crash_anywhere_in_an_adoption_leaves_the_old_history_or_the_new_one",
         ),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "diff-across-a-snap",
@@ -196,7 +196,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "seams",
             "the_log_from_before_a_snap_is_not_joined_to_the_log_behind_it",
         ),
-        expected: "trees differ",
+        expected: "Digest",
     },
     Mutation {
         name: "memory-across-an-unproven-seam",
@@ -226,7 +226,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "seams", "what_was_purged_since_the_proof_is_not_bridged"),
-        expected: "trees differ",
+        expected: "Digest",
     },
     Mutation {
         name: "lost-tail-is-not-noticed",
@@ -239,7 +239,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "lost_tail", "four_zero_bytes_do_not_hide_what_was_acknowledged"),
-        expected: "acknowledged writes lost, where logs lose their end",
+        expected: "Durability, where logs lose their end",
     },
     Mutation {
         name: "lost-tail-is-told-once",
@@ -256,7 +256,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "lost_tail",
             "a_member_goes_on_without_a_vote_and_says_so_again_until_it_is_synchronized",
         ),
-        expected: "acknowledged writes lost, where logs lose their end",
+        expected: "Durability, where logs lose their end",
     },
     Mutation {
         name: "mark-is-not-written",
@@ -269,7 +269,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "lost_tail",
             "the_mark_is_exact_after_a_kill_and_not_behind_its_last_sync_after_a_loss_of_power",
         ),
-        expected: "acknowledged writes lost, where logs lose their end",
+        expected: "Durability, where logs lose their end",
     },
     Mutation {
         name: "cut-before-the-mark-is-lowered",
@@ -282,7 +282,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "lost_tail", "a_cut_lowers_the_mark_before_the_log"),
-        expected: "a member without a vote for nothing",
+        expected: "Liveness",
     },
     Mutation {
         name: "sync-without-fdatasync",
@@ -295,7 +295,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "crash", "a_start_finds_all_that_was_synced_and_no_hole"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "log-begins-without-a-durable-name",
@@ -309,7 +309,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "crash", "a_start_finds_all_that_was_synced_and_no_hole"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "start-votes-with-what-it-does-not-own",
@@ -322,7 +322,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "crash", "a_start_finds_all_that_was_synced_and_no_hole"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "checksum-of-a-record-is-ignored",
@@ -335,7 +335,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("a_record_torn_in_sectors_ends_the_newest_log_and_is_cut_off"),
-        expected: "trees differ, where logs are torn",
+        expected: "Digest, where logs are torn",
     },
     Mutation {
         name: "torn-end-stays",
@@ -348,7 +348,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: rules("a_record_torn_in_sectors_ends_the_newest_log_and_is_cut_off"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
     Mutation {
         name: "seal-of-a-snapshot-is-ignored",
@@ -361,7 +361,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "golden", "every_byte_of_a_snapshot_is_guarded"),
-        expected: "trees differ, where snapshots rot",
+        expected: "Digest, where snapshots rot",
     },
     Mutation {
         name: "snapshot-has-its-name-before-its-bytes",
@@ -374,6 +374,6 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("storage", "crash", "a_snapshot_is_there_whole_or_not_at_all"),
-        expected: "a server that does not start",
+        expected: "Storage",
     },
 ];

@@ -49,7 +49,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[APPENDS_IN_ANY_ORDER, EPOCH_BEGINS_WITH_ANY_LOG],
         test: regression("a_vote_counts_the_uncommitted_tail_of_the_log"),
-        expected: "trees or logs differ",
+        expected: "Digest, CommittedHistory",
     },
     Mutation {
         name: "current-epoch-before-history",
@@ -63,7 +63,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("current_epoch_is_written_only_after_the_history"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "history-of-a-diff-is-logged-at-up-to-date",
@@ -76,7 +76,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("current_epoch_is_written_only_after_the_history"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "new-leader-acknowledged-at-once",
@@ -92,7 +92,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[EPOCH_SERVED_BEFORE_DURABLE],
         test: regression("new_leader_is_acknowledged_only_after_history_and_epoch_are_durable"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "proposal-ack-ends-a-synchronization",
@@ -128,7 +128,7 @@ pub const MUTATIONS: &[Mutation] = &[
         ],
         blind: &[],
         test: regression("a_commit_between_the_ack_of_new_leader_and_up_to_date_is_kept"),
-        expected: "a server accuses another",
+        expected: "Accusation",
     },
     Mutation {
         name: "vote-before-the-disk-is-idle",
@@ -141,7 +141,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[APPENDS_IN_ANY_ORDER, EPOCH_BEGINS_WITH_ANY_LOG],
         test: regression("no_vote_before_everything_appended_is_durable_and_applied"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "unsaved-snapshot-stays-in-memory",
@@ -150,7 +150,7 @@ pub const MUTATIONS: &[Mutation] = &[
         edits: &[edit(ZAB, "        if self.core.adopted_unsaved {\n", "        if false {\n")],
         blind: &[ADOPTED_SERVED_BEFORE_DURABLE],
         test: regression("an_adopted_snapshot_that_was_not_saved_is_dropped_before_the_vote"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "new-leader-acknowledged-before-the-snapshot",
@@ -164,7 +164,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[ADOPTED_SERVED_BEFORE_DURABLE],
         test: regression("after_snap_new_leader_is_acknowledged_only_when_the_snapshot_is_saved"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "joiner-compares-whole-votes",
@@ -177,7 +177,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_joiner_compares_only_leader_and_epoch_of_servers_that_have_a_leader"),
-        expected: "progress",
+        expected: "Liveness",
     },
     Mutation {
         name: "half-is-a-quorum",
@@ -190,7 +190,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("proto", "lib", "ensemble::tests::a_majority_is_more_than_half_of_the_voters"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "weights-are-ignored",
@@ -233,7 +233,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_learner_that_acknowledges_nothing_is_given_up"),
-        expected: "progress",
+        expected: "Liveness",
     },
     Mutation {
         name: "cut-that-misses-its-zxid-goes-on",
@@ -246,7 +246,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_cut_that_misses_its_zxid_ends_the_role"),
-        expected: "trees differ",
+        expected: "Digest",
     },
     Mutation {
         name: "synchronized-proposals-are-not-remembered",
@@ -261,7 +261,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[HOLES_ARE_FOLLOWED, HOLES_ARE_LOGGED],
         test: regression("what_came_in_a_synchronization_is_passed_on_to_others"),
-        expected: "a server accuses another; blind: trees differ",
+        expected: "Accusation; blind: Digest",
     },
     Mutation {
         name: "role-ends-and-the-link-stays",
@@ -289,7 +289,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_proposal_is_acknowledged_only_after_its_flush"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "leader-counts-itself-before-its-flush",
@@ -304,7 +304,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_leader_counts_its_own_log_only_after_its_flush"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "epoch-promised-before-it-is-saved",
@@ -318,7 +318,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("zab", "rules", "an_epoch_is_promised_only_when_it_is_saved"),
-        expected: "two leaders of one epoch",
+        expected: "Leadership",
     },
     Mutation {
         name: "epoch-promised-before-counts",
@@ -331,7 +331,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("an_epoch_promised_before_does_not_count_toward_the_quorum"),
-        expected: "two leaders of one epoch",
+        expected: "Leadership",
     },
     Mutation {
         name: "older-epoch-is-followed",
@@ -344,7 +344,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_leader_of_an_older_epoch_is_left"),
-        expected: "two leaders",
+        expected: "Leadership",
     },
     Mutation {
         name: "commit-without-a-majority",
@@ -358,7 +358,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_leader_counts_its_own_log_only_after_its_flush"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "observer-counts-for-new-leader",
@@ -373,7 +373,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("zab", "rules", "the_ack_of_an_observer_counts_in_no_quorum"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "commit-out-of-order",
@@ -412,7 +412,7 @@ pub const MUTATIONS: &[Mutation] = &[
             ),
         ],
         test: Test("zab", "rules", "commits_leave_in_the_order_of_the_zxids"),
-        expected: "total order",
+        expected: "TotalOrder, LocalPrimaryOrder",
     },
     Mutation {
         name: "follower-commits-what-is-not-its-oldest",
@@ -443,7 +443,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "rules",
             "a_leader_serves_only_when_a_quorum_has_acknowledged_new_leader",
         ),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "hole-is-followed",
@@ -466,7 +466,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("zab", "lib", "history::tests::a_learner_ahead_is_cut_back"),
-        expected: "trees differ",
+        expected: "Digest",
     },
     Mutation {
         name: "acks-outlive-a-cut",
@@ -479,7 +479,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("acknowledgements_end_where_the_log_is_cut"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "newer-history-is-cut",
@@ -492,7 +492,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_newer_learner_is_refused_until_a_quorum_has_acknowledged_the_epoch"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "older-history-wins",
@@ -506,7 +506,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("zab", "rules", "a_newer_epoch_beats_a_longer_log"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "sync-answered-early",
@@ -519,7 +519,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: regression("a_sync_is_answered_behind_the_commit_of_what_was_outstanding"),
-        expected: "stale read behind a sync",
+        expected: "Linearizability",
     },
     Mutation {
         name: "deposed-leader-answers-syncs",
@@ -532,7 +532,7 @@ pub const MUTATIONS: &[Mutation] = &[
         )],
         blind: &[],
         test: Test("zab", "syncs", "a_deposed_leader_answers_no_sync"),
-        expected: "stale read behind a sync",
+        expected: "Linearizability",
     },
     Mutation {
         name: "lost-tail-votes",
@@ -556,7 +556,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "",
         )],
         test: Test("zab", "lost_tail", "it_asks_for_a_leader_and_proposes_none"),
-        expected: "acknowledged writes lost",
+        expected: "CommittedHistory, Durability",
     },
     Mutation {
         name: "leader-with-a-hung-disk-stays",
