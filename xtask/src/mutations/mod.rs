@@ -62,9 +62,8 @@ pub struct Test(pub &'static str, pub &'static str, pub &'static str);
 
 /// All rows, by layer.
 fn all() -> impl Iterator<Item = &'static Mutation> {
-    let tables =
-        [zab::MUTATIONS, storage::MUTATIONS, state::MUTATIONS, replica::MUTATIONS, node::MUTATIONS];
-    tables.into_iter().flatten()
+    let others = [storage::MUTATIONS, state::MUTATIONS, replica::MUTATIONS, node::MUTATIONS];
+    zab::TABLES.into_iter().chain(others).flatten()
 }
 
 /// Who tries to notice.

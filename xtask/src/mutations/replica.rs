@@ -198,4 +198,17 @@ pub const MUTATIONS: &[Mutation] = &[
         test: COURSES,
         expected: "CommittedHistory, Durability",
     },
+    Mutation {
+        name: "clients-outlive-the-role",
+        bugs: &[],
+        rule: "The end of a role ends the connections of its clients.",
+        edits: &[edit(
+            ROLES,
+            "        for (_, client) in std::mem::take(&mut self.clients) {\n            client.close();\n",
+            "        for (_, client) in std::mem::take(&mut self.clients) {\n",
+        )],
+        blind: &[],
+        test: COURSES,
+        expected: "Liveness, Fifo",
+    },
 ];
