@@ -173,32 +173,6 @@ pub const MUTATIONS: &[Mutation] = &[
         expected: "",
     },
     Mutation {
-        name: "snapshot-before-its-commits",
-        bugs: &[],
-        rule: "A snapshot for a learner has all that was committed before its SNAP packet.",
-        edits: &[edit(
-            ROLES,
-            "                    if let PortRequest::SnapshotToLearner(_) = request {\n",
-            "                    if let PortRequest::SnapshotToLearner(u64::MAX) = request {\n",
-        )],
-        blind: &[],
-        test: COURSES,
-        expected: "Digest",
-    },
-    Mutation {
-        name: "saved-tree-before-its-commits",
-        bugs: &[],
-        rule: "The snapshot that replaces a learner's history has all that was committed before NEWLEADER.",
-        edits: &[edit(
-            ROLES,
-            "                    if let DiskRequest::SaveSnapshot = request {\n",
-            "                    if let DiskRequest::Truncate(_) = request {\n",
-        )],
-        blind: &[],
-        test: COURSES,
-        expected: "CommittedHistory, Durability",
-    },
-    Mutation {
         name: "clients-outlive-the-role",
         bugs: &[],
         rule: "The end of a role ends the connections of its clients.",

@@ -182,7 +182,7 @@ pub const MUTATIONS: &[Mutation] = &[
         test: Test(
             "state",
             "lib",
-            "prepare::tests::traps::versions_wrap_around_and_only_minus_one_matches_all",
+            "prepare::tests::traps::a_write_that_names_an_older_version_fails",
         ),
         expected: "Semantics, Linearizability",
     },
