@@ -6,6 +6,7 @@ mod fuzz;
 mod image;
 mod install;
 mod loc;
+mod mutations;
 mod sim;
 mod stages;
 mod test;
@@ -37,6 +38,8 @@ enum Chore {
     Fuzz(fuzz::FuzzArgs),
     /// Measure Apache ZooKeeper 3.9.5 and Oxkeeper side by side and write docs/performance.md
     Compare(compare::CompareArgs),
+    /// Break rules of the cores one at a time, in a copy, and tell who notices
+    Mutations(mutations::MutationsArgs),
     /// Build a container image, without an engine: `cargo xtask image tutorial`
     Image(image::ImageArgs),
     /// Lines of code by crate, tests by level
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Sim(args) => sim::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Compare(args) => compare::run(&args),
+        Chore::Mutations(args) => mutations::run(&args),
         Chore::Image(args) => image::run(&args),
         Chore::Loc => loc::run(),
     };

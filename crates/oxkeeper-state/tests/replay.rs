@@ -136,7 +136,6 @@ fn null_and_empty_data_stay_apart() {
     }
 }
 
-/// ZOOKEEPER-3145: also of missing nodes the parents' pzxid is raised.
 #[test]
 fn a_sessions_end_deletes_the_listed_nodes_and_all_others_it_owns() {
     let mut state = State::new(1);
@@ -149,6 +148,17 @@ fn a_sessions_end_deletes_the_listed_nodes_and_all_others_it_owns() {
     apply(&mut state, 4, Txn::CloseSession { paths: Some(listed) });
     assert_eq!((state.session(1), state.ephemerals_count(), state.tree.len()), (None, 0, 4));
     assert_eq!(stat(&state, "/").pzxid, 4);
+}
+
+/// ZOOKEEPER-3145: a fuzzy snapshot had the parent from before the session's end and the ephemeral no more;
+/// after the replay the parent's pzxid was too old, and setWatches missed the change.
+#[test]
+fn a_sessions_end_raises_the_pzxid_of_parents_whose_ephemeral_is_gone() {
+    let mut state = State::new(1);
+    apply(&mut state, 1, Txn::CreateSession { timeout_ms: 4000 });
+    apply(&mut state, 2, create(OpCode::Create, "/p", 1));
+    apply(&mut state, 9, Txn::CloseSession { paths: Some(vec!["/p/gone".into()]) });
+    assert_eq!((stat(&state, "/p").pzxid, state.session(1)), (9, None));
 }
 
 #[test]

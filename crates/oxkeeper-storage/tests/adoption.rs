@@ -45,6 +45,8 @@ fn an_adopted_snapshot_replaces_all_that_was_there() {
     }
 }
 
+/// ZOOKEEPER-3642, in its form on disk: the snapshot that came by SNAP is lost, and the history from before
+/// it must not pass for the whole.
 #[test]
 fn a_rotten_adopted_snapshot_does_not_bring_back_the_old_history() {
     let disk = MemDisk::new("server");
@@ -56,7 +58,8 @@ fn a_rotten_adopted_snapshot_does_not_bring_back_the_old_history() {
     assert!(matches!(error, StorageError::AllSnapshotsBad { .. }), "{error}");
 }
 
-/// What Apache leaves: it removes neither older snapshots nor logs.
+/// What Apache leaves: it removes neither older snapshots nor logs, and takes what it can read
+/// (ZOOKEEPER-3642 in its form on disk).
 #[test]
 fn an_older_snapshot_is_taken_only_if_the_log_leads_past_the_newer_one() {
     let damage: [fn(&MemDisk); 2] = [

@@ -116,9 +116,9 @@ fn damage_that_looks_like_an_end_is_told() {
     assert!(loaded.warnings[0].contains("snapshot.85"), "{:?}", loaded.warnings);
 }
 
-/// ZOOKEEPER-4269 and relatives: a crash must not leave a directory that cannot start.
+/// As ZOOKEEPER-1621: a crash must not leave a directory that cannot start.
 #[test]
-fn zookeeper_4269_an_empty_newest_log_is_removed() {
+fn an_empty_newest_log_is_removed() {
     let disk = case("tail_log_empty");
     load_state(&disk).unwrap();
     assert!(!disk.list(Place::Logs).unwrap().contains(&"log.100".to_owned()));

@@ -199,6 +199,7 @@ proptest! {
         prop_assert!(left.iter().all(|name| name.starts_with("snapshot.")), "{left:?}");
     }
 
+    /// ZOOKEEPER-2307: a crash left acceptedEpoch behind currentEpoch, and the server did not start again.
     #[test]
     fn a_saved_epoch_survives_and_never_mixes(seed in any::<u64>(), fault in 1..15_u64) {
         let mut dice = Dice(seed);

@@ -1,5 +1,4 @@
-//! One test per rule of files that was broken somewhere before. Numbers are those of ZooKeeper's
-//! issue tracker.
+//! One test per rule of files that was broken somewhere before.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod common;
@@ -53,7 +52,7 @@ fn zxids(disk: &MemDisk, from: i64) -> Vec<i64> {
     found
 }
 
-/// 2574: purge deleted the log that the oldest kept snapshot needs.
+/// ZOOKEEPER-2574: purge deleted the log that the oldest kept snapshot needs.
 #[test]
 fn zookeeper_2574_purge_keeps_the_log_that_the_oldest_kept_snapshot_needs() {
     let disk = history(50, &[10, 20, 30, 40]);
@@ -72,7 +71,7 @@ fn zookeeper_2574_purge_keeps_the_log_that_the_oldest_kept_snapshot_needs() {
     }
 }
 
-/// 3231: purge counted invalid snapshots and so removed the last valid one.
+/// ZOOKEEPER-3231: purge counted invalid snapshots and so removed the last valid one.
 #[test]
 fn zookeeper_3231_purge_counts_only_valid_snapshots() {
     let disk = history(50, &[10, 20, 30, 40]);
@@ -96,7 +95,7 @@ fn purge_without_a_valid_snapshot_removes_nothing() {
     assert_eq!(logs(&disk).len(), 2);
 }
 
-/// 1621: after a full disk a log with a partial header or record stopped every start.
+/// ZOOKEEPER-1621: after a full disk a log with a partial header or record stopped every start.
 #[test]
 fn zookeeper_1621_a_full_disk_leaves_a_directory_that_starts() {
     for nth in 1..=4 {
@@ -118,9 +117,10 @@ fn zookeeper_1621_a_full_disk_leaves_a_directory_that_starts() {
     }
 }
 
-/// 4269, 2307: an epoch file that was half written, or whose rename did not happen.
+/// ZOOKEEPER-4269: the rename of an epoch file did not happen, the history went on, and no later start
+/// believed in it.
 #[test]
-fn zookeeper_2307_the_epoch_about_to_be_entered_is_taken_over_after_a_crash() {
+fn zookeeper_4269_the_epoch_about_to_be_entered_is_taken_over_after_a_crash() {
     let disk = MemDisk::new("server");
     let files = EpochFiles::new(disk.clone());
     assert_eq!(files.load(Zxid::new(2, 7)).unwrap(), Epochs { accepted: 2, current: 2 });
@@ -154,7 +154,7 @@ fn a_database_that_was_never_synced_starts_with_epoch_0() {
     assert_eq!(files.load(Zxid(-1)).unwrap(), Epochs { accepted: 0, current: 0 });
 }
 
-/// 4925, 3642: a follower logged a proposal that did not follow its last one; the hole came to light
+/// ZOOKEEPER-4925, ZOOKEEPER-3642: a follower logged a proposal that did not follow its last one; the hole came to light
 /// at a later start, or never.
 #[test]
 fn zookeeper_4925_a_record_that_does_not_follow_is_never_logged() {
@@ -171,6 +171,7 @@ fn zookeeper_4925_a_record_that_does_not_follow_is_never_logged() {
     assert_eq!(load_state(&disk).unwrap().1.last_zxid, Zxid::new(7, 2));
 }
 
+/// ZOOKEEPER-3642 came to light so, at best: what the lost snapshot had is missing before the log.
 #[test]
 fn zookeeper_3642_a_hole_anywhere_in_what_is_replayed_is_fatal() {
     let disk = history(30, &[10, 20]);
@@ -213,8 +214,10 @@ fn a_payload_that_is_not_what_it_is_called_is_refused() {
     assert_eq!((log.appended(), log.sync().unwrap().records), (Zxid(3), 0));
 }
 
+/// ZOOKEEPER-4882: a disk failed for a moment, what it had not taken was committed by others, and the log
+/// went on behind the hole.
 #[test]
-fn a_failed_sync_poisons_the_log_for_ever() {
+fn zookeeper_4882_a_failed_sync_poisons_the_log_for_ever() {
     let disk = history(3, &[]);
     let mut log = TxnLog::open(disk.clone(), LogOptions::default(), Zxid(3)).unwrap();
     log.append(Zxid(4), &payload(Zxid(4), 0, 0)).unwrap();

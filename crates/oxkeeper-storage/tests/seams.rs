@@ -34,7 +34,8 @@ fn hole(disk: &MemDisk) -> (Zxid, Zxid, Option<Zxid>) {
 }
 
 /// Every directory of Apache's that once received a SNAP: logs to 1.5, the snapshot 2.9, the log from
-/// 3.1 on, in a file of its own or in the same.
+/// 3.1 on, in a file of its own or in the same. A DIFF over that gap passes a hole on, as in
+/// ZOOKEEPER-4925.
 #[test]
 fn the_log_from_before_a_snap_is_not_joined_to_the_log_behind_it() {
     for same_file in [false, true] {
@@ -106,7 +107,7 @@ fn a_log_of_our_own_is_proven_across_epochs() {
     assert_eq!(span(&ours(), Zxid::ZERO, z(3, 2), Zxid::ZERO), None);
 }
 
-/// A start had proven the log from 1.3 on; purges took the files up to the end of the epoch. A learner at 1.3
+/// ZOOKEEPER-4925 once more: a start had proven the log from 1.3 on; purges took the files up to the end of the epoch. A learner at 1.3
 /// was given the first of the next epoch, and what had been between was missing for ever.
 #[test]
 fn what_was_purged_since_the_proof_is_not_bridged() {

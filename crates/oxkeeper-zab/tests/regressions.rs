@@ -467,6 +467,32 @@ fn impossible_epochs_are_refused() {
     assert!(matches!(out[0], Output::Port(PortRequest::CloseLeader)));
 }
 
+/// A follower went back to the election and left its socket open: the leader counted on it until the
+/// next timeout, and refused it when it came again (ZOOKEEPER-3240).
+#[test]
+fn a_learner_whose_role_ends_closes_its_link_whatever_the_reason() {
+    type Reason = fn(&mut Alone) -> Vec<Output>;
+    let reasons: [Reason; 4] = [
+        |server| server.timeout(),
+        |server| server.input(Input::LeaderClosed),
+        |server| server.leader_says(PacketKind::Commit, Zxid::new(9, 9)),
+        |server| {
+            server.zab.limit_queues(10);
+            server.proposes(2, 1)
+        },
+    ];
+    for (number, end) in reasons.into_iter().enumerate() {
+        let mut server = Alone::synchronizing(2, &[]);
+        server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+        server.input(Input::CurrentEpochSaved(2));
+        server.leader_says(PacketKind::UpToDate, Zxid(-1));
+        let out = end(&mut server);
+        let closes = |output: &Output| matches!(output, Output::Port(PortRequest::CloseLeader));
+        assert_eq!(out.iter().filter(|output| closes(output)).count(), 1, "reason {number}");
+        assert_eq!(server.zab.leader(), None);
+    }
+}
+
 /// A second server with the leader's own id would vouch for the leader's log.
 #[test]
 fn a_learner_with_the_leaders_own_id_is_refused() {

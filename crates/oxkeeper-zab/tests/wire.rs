@@ -56,12 +56,14 @@ fn a_zxid_beyond_the_leaders_epoch_ends_the_role() {
 /// INFORM overtook a proposal that waited for its commit; the log was to grow backwards.
 #[test]
 fn an_inform_does_not_overtake_a_proposal_of_the_synchronization() {
-    let mut server = Alone::observer();
-    server.leader_says(PacketKind::Snap, Zxid::new(1, 7));
-    server.input(Input::SnapshotReceived);
-    server.proposes(1, 8);
-    let zxid = Zxid::new(1, 9);
-    server.leader_sends(PacketKind::Inform, zxid, common::payload(zxid, "x"));
-    server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
-    assert_eq!(server.zab.leader(), None);
+    for (kind, first) in [(PacketKind::Snap, 8), (PacketKind::Diff, 2)] {
+        let mut server = Alone::observer();
+        server.leader_says(kind, Zxid::new(1, first - 1));
+        server.input(Input::SnapshotReceived);
+        server.proposes(1, first);
+        let zxid = Zxid::new(1, first + 1);
+        server.leader_sends(PacketKind::Inform, zxid, common::payload(zxid, "x"));
+        server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+        assert_eq!(server.zab.leader(), None, "after {kind:?}");
+    }
 }

@@ -434,6 +434,24 @@ fn versions_wrap_around_and_only_minus_one_matches_all() {
     assert_eq!(stat.version, i32::MIN + 1);
 }
 
+/// Somebody else has written meanwhile; also where that is proposed and not applied yet.
+#[test]
+fn a_write_that_names_an_older_version_fails() {
+    let mut world = World::new();
+    world.make("/a");
+    let first = world.prepare(SESSION, OpCode::SetData.code(), &set_data("/a", Some(b"1"), 0));
+    let second = world.prepare(SESSION, OpCode::SetData.code(), &set_data("/a", Some(b"2"), 0));
+    let third = world.prepare(SESSION, OpCode::Delete.code(), &delete("/a", 0));
+    let outcomes = [first, second, third].map(|prepared| match prepared {
+        Prepared::Txn(payload) => world.apply(&payload),
+        Prepared::Refused(code) => panic!("{code}"),
+    });
+    assert!(matches!(outcomes[0], Outcome::DataSet(_)));
+    assert_eq!(outcomes[1..], [failed(ErrorCode::BadVersion), failed(ErrorCode::BadVersion)]);
+    let outcome = world.run(OpCode::SetAcl, &set_acl("/a", anyone(31), 1));
+    assert_eq!(outcome, failed(ErrorCode::BadVersion));
+}
+
 #[test]
 fn trap_26_an_auth_acl_is_stored_expanded() {
     let mut world = World::new();

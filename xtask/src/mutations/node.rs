@@ -1,0 +1,74 @@
+//! Rules of what servers and simulator have in common.
+
+use super::{Mutation, Test, edit};
+
+const STORE: &str = "crates/oxkeeper-node/src/store.rs";
+const STREAM: &str = "crates/oxkeeper-node/src/stream.rs";
+const SNAPSHOT: &str = "crates/oxkeeper-node/src/snapshot.rs";
+
+const fn node(name: &'static str) -> Test {
+    Test("node", "node", name)
+}
+
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "stream-goes-on-in-another-tree",
+        bugs: &[],
+        rule: "A stream whose tree is replaced under it never comes to its end.",
+        edits: &[edit(
+            STREAM,
+            "        if *began_in != now {\n",
+            "        if *began_in != now && bytes == 0 {\n",
+        )],
+        blind: &[],
+        test: node("a_stream_whose_tree_is_replaced_under_it_never_comes_to_its_end"),
+        expected: "Digest",
+    },
+    Mutation {
+        name: "snapshot-of-two-trees",
+        bugs: &[],
+        rule: "A snapshot whose tree is replaced under it is given up.",
+        edits: &[
+            edit(
+                SNAPSHOT,
+                "            if self.shared.state_id() != begun.state {\n",
+                "            if self.shared.state_id() != begun.state && size.nodes == 0 {\n",
+            ),
+            edit(
+                SNAPSHOT,
+                "            if self.shared.state_id() != began_in {\n",
+                "            if self.shared.state_id() != began_in && walk.nodes() == 0 {\n",
+            ),
+        ],
+        blind: &[],
+        test: node("a_snapshot_whose_tree_is_replaced_under_it_is_given_up"),
+        expected: "Digest",
+    },
+    Mutation {
+        name: "snapshot-of-a-replaced-history",
+        bugs: &[],
+        rule: "A periodic snapshot of a history that was cut or replaced meanwhile gets no name.",
+        edits: &[edit(
+            STORE,
+            "                match complete.filter(|_| history == self.history) {\n",
+            "                match complete.filter(|_| history == self.history || !self.snapshot_running) {\n",
+        )],
+        blind: &[],
+        test: node("a_snapshot_of_a_history_that_was_replaced_gets_no_name"),
+        expected: "Digest",
+    },
+    Mutation {
+        name: "disk-work-overtakes-appends",
+        bugs: &[],
+        rule: "What was appended is durable before anything behind it begins.",
+        edits: &[edit(
+            STORE,
+            "                    if std::mem::take(&mut appended) {\n                        \
+             self.sync(done)?;\n                    }\n",
+            "",
+        )],
+        blind: &[],
+        test: node("what_was_appended_is_durable_before_anything_behind_it_begins"),
+        expected: "CommittedHistory, Durability",
+    },
+];
