@@ -30,12 +30,17 @@ pub enum Rule {
     PrimaryIntegrity,
     /// Followers deliver a prefix of what their leaders have committed.
     PrefixConsistency,
+    /// A follower that serves an epoch has delivered what the epoch began with.
+    InitialHistory,
     /// What a server acknowledges is on its disk.
     AckedIsDurable,
     /// No invariant of the production code fails.
     Assertion,
     /// No core finds that another one breaks the protocol.
     Peers,
+    /// What is sent can be taken by all of ZooKeeper since 3.8.0, whatever its bugs: a follower gets no COMMIT
+    /// between NEWLEADER and UPTODATE (ZOOKEEPER-4394), the first ACK a leader gets is that of NEWLEADER (4685).
+    OldPeers,
     /// The log grows without gaps, epochs grow, and what a crash leaves can be loaded.
     DiskContract,
     /// With everyone up and no more faults, all serve soon, with the same history.
@@ -44,7 +49,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 17] = [
         Rule::Leadership,
         Rule::LeaderLogCompleteness,
         Rule::CommitCompleteness,
@@ -55,9 +60,11 @@ impl Rule {
         Rule::GlobalPrimaryOrder,
         Rule::PrimaryIntegrity,
         Rule::PrefixConsistency,
+        Rule::InitialHistory,
         Rule::AckedIsDurable,
         Rule::Assertion,
         Rule::Peers,
+        Rule::OldPeers,
         Rule::DiskContract,
         Rule::Stuck,
     ];
@@ -84,8 +91,8 @@ pub struct Ghost {
     pub committed: Vec<Txn>,
     /// All that was ever proposed, in order.
     pub proposed: Vec<Txn>,
-    /// Who has led which epoch.
-    pub leaders: Vec<(Epoch, ServerId)>,
+    /// Who has led which epoch, and how much was committed when it began.
+    pub leaders: Vec<(Epoch, ServerId, usize)>,
 }
 
 fn broken(rule: Rule, what: String) -> Result<(), Broken> {
@@ -97,11 +104,11 @@ impl Ghost {
     pub fn note(&mut self, id: ServerId, seen: &Seen) -> Result<(), Broken> {
         match seen {
             Seen::Leads { epoch, tree } => {
-                if let Some((_, other)) = self.leaders.iter().find(|(of, _)| of == epoch) {
+                if let Some((_, other, _)) = self.leaders.iter().find(|(of, ..)| of == epoch) {
                     let what = format!("epoch {epoch} is led by {id}, and was by {other}");
                     return broken(Rule::Leadership, what);
                 }
-                self.leaders.push((*epoch, id));
+                self.leaders.push((*epoch, id, tree.len()));
                 if let Some(lost) = self.committed.iter().find(|txn| !tree.contains(txn)) {
                     let what =
                         format!("leader {id} of epoch {epoch} lacks {lost:?}: it has {tree:?}");
@@ -166,6 +173,15 @@ pub fn check(world: &World, id: ServerId) -> Result<(), Broken> {
     let server = world.server(id);
     if server.serving.is_some() {
         ghost.delivers(id, &server.tree)?;
+    }
+    if let (Some(false), Some(zab)) = (server.serving, &server.zab)
+        && let Some((epoch, _, begin)) = ghost.leaders.iter().find(|(of, ..)| *of == zab.epoch())
+        && server.tree.len() < *begin
+    {
+        let (began, tree) = (&ghost.committed[..*begin], &server.tree);
+        let what =
+            format!("epoch {epoch} began with {began:?}; server {id} serves it with {tree:?}");
+        return broken(Rule::InitialHistory, what);
     }
     for txn in &ghost.committed {
         let holders = (1..=SERVERS).filter(|id| world.server(*id).disk.has(txn)).count();

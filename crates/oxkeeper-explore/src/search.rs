@@ -78,9 +78,6 @@ pub fn search(scope: &Scope, options: &Options) -> Report {
         Err(broken) => search.report.broken = Some((broken, Vec::new())),
     }
     search.report.distinct = search.known.len();
-    if std::env::var("DBG").is_ok() {
-        eprintln!("memo {} servers {}", search.driver.len(), search.driver.servers());
-    }
     search.report.took = search.begin.elapsed();
     search.report
 }

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use oxkeeper_proto::ServerId;
-use oxkeeper_proto::quorum::Notification;
+use oxkeeper_proto::quorum::{Notification, PacketKind};
 use oxkeeper_zab::{Input, LinkId};
 
-use crate::rules::{self, Broken, Ghost};
+use crate::rules::{self, Broken, Ghost, Rule};
 use crate::server::{Event, Message, Outcome, SERVERS, Seen, Sent, Server};
 use crate::words;
 
@@ -64,6 +64,57 @@ pub struct Link {
     pub leader_open: bool,
     to_leader: Vec<Message>,
     to_learner: Vec<Message>,
+    /// Has the leader sent NEWLEADER, and not yet UPTODATE?
+    synchronizing: bool,
+    /// Has the learner acknowledged anything but an epoch?
+    acknowledged: bool,
+}
+
+impl Link {
+    /// The learner sends.
+    fn to_leader(&mut self, message: &Message) -> Held<()> {
+        if let Message::Packet(packet) = message
+            && packet.known_kind() == Some(PacketKind::Ack)
+        {
+            let first = !std::mem::replace(&mut self.acknowledged, true);
+            if first && packet.zxid.counter() != 0 {
+                let what = format!(
+                    "follower {} sends {} before the ACK of NEWLEADER",
+                    self.learner,
+                    words::packet(packet)
+                );
+                return Err(Broken { rule: Rule::OldPeers, what });
+            }
+        }
+        if self.leader_open {
+            self.to_leader.push(message.clone());
+        }
+        Ok(())
+    }
+
+    /// The leader sends.
+    fn to_learner(&mut self, message: &Message) -> Held<()> {
+        if let Message::Packet(packet) = message {
+            match packet.known_kind() {
+                Some(PacketKind::NewLeader) => self.synchronizing = true,
+                Some(PacketKind::UpToDate) => self.synchronizing = false,
+                Some(PacketKind::Commit) if self.synchronizing => {
+                    let what = format!(
+                        "leader {} sends {} to {} between NEWLEADER and UPTODATE",
+                        self.leader,
+                        words::packet(packet),
+                        self.learner
+                    );
+                    return Err(Broken { rule: Rule::OldPeers, what });
+                }
+                _ => {}
+            }
+        }
+        if self.learner_open {
+            self.to_learner.push(message.clone());
+        }
+        Ok(())
+    }
 }
 
 /// What has been used up of the bounds.
@@ -106,13 +157,6 @@ pub struct Kept {
 }
 
 impl Driver {
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-    pub fn servers(&self) -> usize {
-        self.known.values().map(|k| k.server.hash).collect::<std::collections::HashSet<_>>().len()
-    }
-
     /// What `server` does with `event`.
     pub fn outcome(&mut self, server: &Rc<Hashed<Server>>, event: &Event) -> Rc<Kept> {
         let speak = self.said.is_some();
@@ -192,7 +236,7 @@ impl World {
         }
         self.note(id, &kept.outcome.seen)?;
         for sent in &kept.outcome.sent {
-            self.send(id, sent);
+            self.send(id, sent)?;
         }
         rules::check(self, id)?;
         for sent in &kept.outcome.sent {
@@ -235,45 +279,53 @@ impl World {
 
     // ---- links
 
-    fn edit(&mut self, of: impl Fn(&Link) -> bool, edit: impl Fn(&mut Link)) {
+    fn edit(
+        &mut self,
+        of: impl Fn(&Link) -> bool,
+        edit: impl Fn(&mut Link) -> Held<()>,
+    ) -> Held<()> {
         for link in self.links.iter_mut().filter(|link| of(link)) {
             let mut edited = (***link).clone();
-            edit(&mut edited);
+            edit(&mut edited)?;
             *link = Hashed::new(edited);
+        }
+        Ok(())
+    }
+
+    /// Edits where nothing can be broken.
+    fn change(&mut self, of: impl Fn(&Link) -> bool, change: impl Fn(&mut Link)) {
+        for link in self.links.iter_mut().filter(|link| of(link)) {
+            let mut changed = (***link).clone();
+            change(&mut changed);
+            *link = Hashed::new(changed);
         }
     }
 
-    fn send(&mut self, id: ServerId, sent: &Sent) {
+    fn send(&mut self, id: ServerId, sent: &Sent) -> Held<()> {
         let mine = |link: &Link| link.learner == id && link.learner_open;
         let led = |link: &Link| link.leader == id && link.leader_open;
+        let of = |which: LinkId| move |link: &Link| led(link) && link.id == which;
         match sent {
             Sent::Vote(to, notification) => {
                 if self.server(*to).zab.is_some() {
                     self.votes.insert((id, *to), notification.clone());
                 }
             }
-            Sent::ToLeader(message) => {
-                self.edit(
-                    |link| mine(link) && link.leader_open,
-                    |link| link.to_leader.push(message.clone()),
-                );
-            }
+            Sent::ToLeader(message) => return self.edit(mine, |link| link.to_leader(message)),
             Sent::ToLearner(to, message) => {
-                let open = |link: &Link| led(link) && link.id == *to && link.learner_open;
-                self.edit(open, |link| link.to_learner.push(message.clone()));
+                return self.edit(of(*to), |link| link.to_learner(message));
             }
             Sent::CloseLeader => self.close_learner_ends(mine),
             Sent::StopListening => self.close_leader_ends(led),
-            Sent::CloseLearner(which) => {
-                self.close_leader_ends(|link| led(link) && link.id == *which)
-            }
+            Sent::CloseLearner(which) => self.close_leader_ends(of(*which)),
             Sent::Connect(_) | Sent::Listen => {}
         }
+        Ok(())
     }
 
     /// Ends of learners close.
     pub fn close_learner_ends(&mut self, of: impl Fn(&Link) -> bool) {
-        self.edit(of, |link| {
+        self.change(of, |link| {
             link.learner_open = false;
             link.to_learner.clear();
             link.to_leader.push(Message::Closed);
@@ -283,7 +335,7 @@ impl World {
 
     /// Ends of leaders close.
     pub fn close_leader_ends(&mut self, of: impl Fn(&Link) -> bool) {
-        self.edit(of, |link| {
+        self.change(of, |link| {
             link.leader_open = false;
             link.to_leader.clear();
             link.to_learner.push(Message::Closed);
@@ -315,6 +367,8 @@ impl World {
             leader_open: true,
             to_leader: Vec::new(),
             to_learner: Vec::new(),
+            synchronizing: false,
+            acknowledged: false,
         };
         let id = link.id;
         self.links.push(Hashed::new(link));
@@ -355,7 +409,7 @@ impl World {
     pub fn to_learner(&mut self, learner: ServerId, driver: &mut Driver) -> Option<Held<()>> {
         let message = self.next_to_learner(learner)?.clone();
         driver.say(&[format!("{learner} gets {} from its leader", words::message(&message))]);
-        self.edit(
+        self.change(
             |link| link.learner == learner && link.learner_open,
             |link| {
                 link.to_learner.remove(0);
@@ -375,7 +429,7 @@ impl World {
     ) -> Option<Held<()>> {
         let message = self.next_to_leader(leader, id)?.clone();
         driver.say(&[format!("{leader} gets {} from {}", words::message(&message), id % 10)]);
-        self.edit(
+        self.change(
             |link| link.leader == leader && link.leader_open && link.id == id,
             |link| {
                 link.to_leader.remove(0);
