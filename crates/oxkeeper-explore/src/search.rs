@@ -59,6 +59,7 @@ struct Search<'a> {
     driver: Driver,
     known: HashSet<u64, foldhash::fast::FixedState>,
     origins: Vec<Origin>,
+    samples: Vec<(World, u32)>,
     report: Report,
     begin: Instant,
 }
@@ -70,11 +71,15 @@ pub fn search(scope: &Scope, options: &Options) -> Report {
         driver: Driver::default(),
         known: HashSet::default(),
         origins: vec![Origin { parent: 0, choice: 0 }],
+        samples: Vec::new(),
         report: Report::default(),
         begin: Instant::now(),
     };
     match scope.world(&mut search.driver) {
-        Ok(world) => search.run(world),
+        Ok(world) => {
+            search.run(world);
+            search.recover();
+        }
         Err(broken) => search.report.broken = Some((broken, Vec::new())),
     }
     search.report.distinct = search.known.len();
@@ -105,6 +110,24 @@ impl Search<'_> {
         self.report.complete = true;
     }
 
+    /// Lets samples recover. Only now: what breaks then is real, but the way there is no shortest one.
+    fn recover(&mut self) {
+        let without = &self.options.without;
+        if without.contains(&Rule::Stuck) || self.report.broken.is_some() {
+            return;
+        }
+        for (world, at) in std::mem::take(&mut self.samples) {
+            self.report.recoveries += 1;
+            match stuck::check(&world, &self.options.bounds, &mut self.driver) {
+                Err(broken) if !without.contains(&broken.rule) => {
+                    self.report.broken = Some((broken, self.path(at, None)));
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn expand(
         &mut self,
         world: &World,
@@ -128,10 +151,8 @@ impl Search<'_> {
             }
             let id = self.origins.len() as u32;
             self.origins.push(Origin { parent: at, choice });
-            if hash % RECOVERIES == 0 && !self.options.without.contains(&Rule::Stuck) {
-                self.report.recoveries += 1;
-                let recovered = stuck::check(&after, bounds, &mut self.driver);
-                recovered.map_err(|broken| (broken, self.path(id, None)))?;
+            if hash % RECOVERIES == 0 {
+                self.samples.push((after.clone(), id));
             }
             next.push((after, id));
         }
@@ -166,7 +187,7 @@ pub fn replay(scope: &Scope, bounds: &Bounds, path: &[u16]) -> (Vec<String>, Opt
         };
         driver.said = Some(Vec::new());
         let taken = world.take(step, bounds, &mut driver);
-        lines.push(format!("{:>4}  {}", number + 1, headline(step)));
+        lines.push(format!("{:>4}  {step}", number + 1));
         lines.extend(driver.said.take().unwrap_or_default());
         match taken {
             Some(Ok(next)) => world = next,
@@ -174,10 +195,10 @@ pub fn replay(scope: &Scope, bounds: &Bounds, path: &[u16]) -> (Vec<String>, Opt
             None => lines.push("      cannot happen".to_owned()),
         }
     }
+    driver.said = Some(vec!["      from here on there are no more faults".to_owned()]);
     let broken = stuck::check(&world, bounds, &mut driver).err();
+    if broken.is_some() {
+        lines.extend(driver.said.take().unwrap_or_default());
+    }
     (lines, broken)
-}
-
-fn headline(step: Step) -> String {
-    step.to_string()
 }

@@ -57,7 +57,10 @@ fn well(world: &World) -> bool {
 /// Who is down starts; what is under way arrives; who looks finds a leader; who waits in vain gives up.
 fn next(world: &World, bounds: &Bounds, driver: &mut Driver) -> Option<Held<World>> {
     let delivery = next_delivery(world, bounds, driver);
-    let mut try_step = |step| world.take(step, bounds, driver);
+    let mut try_step = |step: Step| {
+        driver.say(&[step.to_string()]);
+        world.take(step, bounds, driver)
+    };
     let down = |id: &ServerId| world.server(*id).zab.is_none();
     if let Some(id) = (1..=SERVERS).find(down) {
         return try_step(Step::Start(id));

@@ -174,7 +174,8 @@ impl Driver {
         known.entry(key).or_insert_with(make).clone()
     }
 
-    fn say(&mut self, lines: &[String]) {
+    /// Tells, if anyone listens.
+    pub fn say(&mut self, lines: &[String]) {
         if let Some(said) = &mut self.said {
             said.extend(lines.iter().map(|line| format!("      {line}")));
         }
