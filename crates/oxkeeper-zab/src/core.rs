@@ -1,6 +1,8 @@
 //! What all roles of a server share: durable facts, watermarks, the newest proposals.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, ServerState};
 use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
@@ -31,10 +33,10 @@ pub enum DiskAnswer {
 }
 
 /// Facts that outlive a role.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
     /// Settings.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Highest epoch promised, durable.
     pub accepted: Epoch,
     /// Epoch of the last leader whose history was adopted, durable.
@@ -71,6 +73,18 @@ pub struct Core {
     disk_pending: u32,
 }
 
+/// Without settings, counts for operators, and the time, which every input brings anew.
+impl Hash for Core {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Core { accepted, current, seen_epoch, histories, marks, unflushed, log, .. } = self;
+        let Core { lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending, .. } = self;
+        let Core { config: _, refused_newer: _, said_newer: _, queue_limit: _, now_ms: _, .. } =
+            self;
+        (accepted, current, seen_epoch, histories, marks, unflushed, log).hash(hasher);
+        (lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending).hash(hasher);
+    }
+}
+
 impl Core {
     /// The state as the disk has it.
     pub fn new(config: Config, epochs: Epochs, history: History, now_ms: u64) -> Core {
@@ -80,7 +94,7 @@ impl Core {
         );
         let limit = config.commit_log_count;
         let mut core = Core {
-            config,
+            config: Arc::new(config),
             accepted: epochs.accepted,
             current: epochs.current,
             seen_epoch: 0,

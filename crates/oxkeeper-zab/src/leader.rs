@@ -29,7 +29,7 @@ const MAX_LINKS: usize = 4_096;
 const MAX_SYNCS: usize = 1 << 20;
 
 /// What the leader is waiting for; it comes to each of these once, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Wait {
     /// A quorum must report its accepted epochs.
     Epoch,
@@ -59,14 +59,14 @@ impl Wait {
 }
 
 /// Who waits for a sync.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 enum SyncFor {
     Local,
     Link(LinkId),
 }
 
 /// A sync that waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Sync {
     /// For the commit of this zxid,
     after: Zxid,
@@ -76,7 +76,7 @@ struct Sync {
 }
 
 /// Counts of synchronizations by kind, for operators.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 #[allow(missing_docs)]
 pub struct SyncCounts {
     pub diff: u64,
@@ -98,7 +98,7 @@ pub struct LearnerStatus {
 }
 
 /// The leading role.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader {
     wait: Wait,
     /// The new epoch; final once a quorum has reported.

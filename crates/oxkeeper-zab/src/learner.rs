@@ -21,7 +21,7 @@ use crate::queue::ProposalQueue;
 use crate::{DiskRequest, Effect, Input, Output, PortRequest, Proposal};
 
 /// How a learner was brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum SyncKind {
     Diff,
@@ -30,7 +30,7 @@ pub enum SyncKind {
 }
 
 /// How far the learner has come, or what it waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     /// Waiting for the connection.
     Connecting,
@@ -57,7 +57,7 @@ enum Step {
 }
 
 /// A follower or observer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Learner {
     /// The leader.
     pub leader: ServerId,

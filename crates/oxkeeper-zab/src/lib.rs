@@ -49,7 +49,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 pub type LinkId = u64;
 
 /// What a server needs to know of itself and the ensemble.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This server.
     pub me: ServerId,
@@ -70,7 +70,7 @@ pub struct Config {
 }
 
 /// What the disk holds when the server starts, or after [`DiskRequest::Truncate`] / [`DiskRequest::Reload`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct History {
     /// zxid of the last logged transaction, all of which are applied to the tree; -1 if the database
     /// is empty and not trusted.
@@ -86,7 +86,7 @@ pub struct History {
 }
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Input {
     // ---- election port
     /// `from` sent a notification.

@@ -3,6 +3,8 @@
 //! LOOKING, then FOLLOWING, OBSERVING or LEADING, then, when that ends for whatever reason, a stop in
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
+use std::hash::{Hash, Hasher};
+
 use oxkeeper_proto::quorum::ServerState;
 use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
@@ -20,7 +22,7 @@ const PAUSE_MS: u64 = 50;
 /// Longest pause, in ms.
 const LONGEST_PAUSE_MS: u64 = 200;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Looking,
     Learning(Box<Learner>),
@@ -31,7 +33,7 @@ enum Role {
 }
 
 /// One server's Zab state machine; see the crate's documentation for the driver's duties.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zab {
     core: Core,
     election: Election,
@@ -46,6 +48,22 @@ pub struct Zab {
     failures: u64,
     /// When the next election may begin.
     look_at_ms: u64,
+}
+
+/// What decides how the server goes on, and nothing else: two that hash alike do the same from now on, but
+/// for the pause before an election. Counts and reasons for operators are left out, as is what the next
+/// election clears.
+impl Hash for Zab {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Zab { core, election, role, vote, .. } = self;
+        let Zab { last_sync: _, last_loss: _, sync_counts: _, elections: _, .. } = self;
+        let Zab { failures: _, look_at_ms: _, .. } = self;
+        (core, role, vote).hash(hasher);
+        match role {
+            Role::Looking => election.hash(hasher),
+            _ => election.hash_between(hasher),
+        }
+    }
 }
 
 impl Zab {
