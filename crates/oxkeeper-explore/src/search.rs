@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use crate::rules::{Broken, Rule};
 use crate::scopes::Scope;
-use crate::step::{Bounds, Step};
+use crate::step::Bounds;
 use crate::stuck;
 use crate::world::{Driver, World};
 

@@ -383,6 +383,17 @@ impl World {
         self.link_of(learner)?.to_learner.first()
     }
 
+    /// Is the first packet of a synchronization on its way to anyone?
+    pub fn begins_to_synchronize(&self) -> bool {
+        (1..=SERVERS).filter_map(|id| self.next_to_learner(id)).any(|message| match message {
+            Message::Packet(packet) => matches!(
+                packet.known_kind(),
+                Some(PacketKind::Diff | PacketKind::Trunc | PacketKind::Snap)
+            ),
+            _ => false,
+        })
+    }
+
     /// The next message on this link to this leader.
     pub fn next_to_leader(&self, leader: ServerId, id: LinkId) -> Option<&Message> {
         let here = |link: &&Link| link.leader == leader && link.leader_open && link.id == id;
