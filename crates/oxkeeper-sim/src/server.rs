@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::{Node, NodeSettings, Op, RoleId, Started, TreeStream};
+use oxkeeper_node::snapshot::Purpose;
+use oxkeeper_node::{
+    HistoryId, Node, NodeSettings, Op, RoleId, SnapshotJob, SnapshotStep, Started, TreeStream,
+};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{
-    Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
-};
+use oxkeeper_replica::{Client, ClientPortSettings, Input, Output, Replica, ReplicaConfig, Shared};
+use oxkeeper_state::State;
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
 use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead, PortRequest};
 
 use crate::clients::port::Accepted;
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
@@ -87,11 +90,13 @@ pub struct Server {
     pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
+    /// The machine's.
+    pub clock: Clock,
 }
 
 impl Server {
     /// A server that never ran.
-    pub fn new(index: usize) -> Server {
+    pub fn new(index: usize, drift: i64) -> Server {
         Server {
             disk: FuseDisk::new(&format!("s{}", index + 1)),
             incarnation: 0,
@@ -100,6 +105,7 @@ impl Server {
             disk_slow: 1,
             disk_fault: false,
             paused_until: 0,
+            clock: Clock::new(index, drift),
         }
     }
 
@@ -114,29 +120,7 @@ impl Server {
     }
 }
 
-/// A new process has another monotonic clock.
-const INCARNATION_OFFSET_MS: u64 = 777;
-
 impl World<'_> {
-    /// The clocks of a server: each has an offset of its own.
-    pub fn clocks(&self, server: usize) -> Now {
-        let ms = self.now / 1000;
-        Now {
-            mono_ms: ms + self.mono_offset(server),
-            wall_ms: 1_700_000_000_000 + ms as i64 + 1500 * server as i64,
-        }
-    }
-
-    /// The clocks of the process that is about to start.
-    fn clocks_of_next(&self, server: usize) -> Now {
-        let now = self.clocks(server);
-        Now { mono_ms: now.mono_ms + INCARNATION_OFFSET_MS, ..now }
-    }
-
-    fn mono_offset(&self, server: usize) -> u64 {
-        10_000 * (server as u64 + 1) + INCARNATION_OFFSET_MS * self.servers[server].incarnation
-    }
-
     /// Starts a process on what the disk holds.
     pub fn restart(&mut self, server: usize) -> Result<(), Violation> {
         if self.servers[server].is_up() {
@@ -148,14 +132,22 @@ impl World<'_> {
             self.servers[server].disk.set_fuse(nth);
         }
         let started = self.start(server);
-        self.survives(server, started, "start").map(|_| ())
+        if self.survives(server, started, "start")? && self.plan.shape.is_standalone() {
+            let last = self.servers[server].durable;
+            return self.check_standalone_start(last);
+        }
+        Ok(())
     }
 
     fn start(&mut self, server: usize) -> Result<(), StorageError> {
         let disk = self.servers[server].disk.clone();
+        if self.servers[server].incarnation == 0 {
+            self.seed_history(server)?;
+        }
         let loaded = self.load(server)?;
         let last = loaded.history.last_zxid;
         let mut dice = Dice::new(self.dice.any());
+        let shape = &self.plan.shape;
         let settings = NodeSettings {
             store: self.store_settings(),
             clients: self.client_port_settings(server),
@@ -163,10 +155,10 @@ impl World<'_> {
                 prepare: PrepareSettings::default(),
                 reap_interval_ms: 60_000,
                 reap_per_minute: 10_000,
-                leader_serves: true,
-                config_node: Some((self.plan.ensemble.to_string(), 0)),
+                leader_serves: shape.leader_serves,
+                config_node: (!shape.is_standalone()).then(|| (self.plan.ensemble.to_string(), 0)),
             },
-            zab: Some(self.zab_config(server)),
+            zab: (!shape.is_standalone()).then(|| self.zab_config(server)),
             watch_seed: 11,
             random: Box::new(move || dice.any()),
         };
@@ -195,6 +187,25 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Before its first start: the history that the plan says it begins with, as a snapshot.
+    fn seed_history(&self, server: usize) -> Result<(), StorageError> {
+        let Some(last_zxid) = self.plan.shape.last_zxid else { return Ok(()) };
+        let mut state = State::new(7);
+        state.set_last_zxid(last_zxid);
+        let settings = self.client_port_settings(server);
+        let job = SnapshotJob::new(
+            self.servers[server].disk.clone(),
+            Arc::new(Shared::new(state, settings, 11)),
+            self.store_settings().snapshot,
+            HistoryId::default(),
+            Purpose::Adoption,
+        );
+        match job.run()? {
+            SnapshotStep::Complete(complete) => (*complete).publish().map(|_| ()),
+            _ => panic!("nobody else has the state"),
+        }
+    }
+
     fn zab_config(&self, server: usize) -> oxkeeper_zab::Config {
         oxkeeper_zab::Config {
             me: server as i64 + 1,
@@ -203,8 +214,9 @@ impl World<'_> {
             init_limit: 10,
             sync_limit: 5,
             commit_log_count: self.plan.commit_log_count,
-            force_snapshot_sync: false,
-            fast_election: true,
+            force_snapshot_sync: self.plan.shape.force_snapshot_sync,
+            fast_election: self.plan.shape.fast_election,
+            limits: self.plan.shape.limits,
         }
     }
 
@@ -308,10 +320,9 @@ impl World<'_> {
     }
 
     fn schedule_wake(&mut self, server: usize) {
-        let offset = self.mono_offset(server);
         let Some(process) = &self.servers[server].process else { return };
         if let Some(deadline) = process.replica().next_timeout() {
-            let at = deadline.saturating_sub(offset) * 1000;
+            let at = self.when(server, deadline);
             self.wake_within(server, at.saturating_sub(self.now).max(1));
         }
     }

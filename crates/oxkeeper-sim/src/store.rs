@@ -74,7 +74,10 @@ impl World<'_> {
                 options: LoadOptions {
                     record_limit: RECORD_LIMIT,
                     recent: self.plan.commit_log_count,
-                    on_lost_tail: OnLostTail::Report,
+                    on_lost_tail: match self.plan.shape.is_standalone() {
+                        true => OnLostTail::Refuse,
+                        false => OnLostTail::Report,
+                    },
                     ..LoadOptions::default()
                 },
                 seed: 7,

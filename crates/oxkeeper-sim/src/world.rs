@@ -151,7 +151,9 @@ impl<'t> World<'t> {
             // Another stream than the plan's.
             dice: Dice::new(!seed),
             trace,
-            servers: (0..servers).map(Server::new).collect(),
+            servers: (0..servers)
+                .map(|index| Server::new(index, plan.shape.drifts[index]))
+                .collect(),
             clients: (0..plan.clients)
                 .map(|index| SimClient::new(index, servers + index))
                 .collect(),

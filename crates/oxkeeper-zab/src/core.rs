@@ -187,7 +187,11 @@ impl Core {
     /// Do more bytes wait for the disk than may?
     pub fn check_disk_bytes(&self) -> Result<(), Lost> {
         let bytes = self.unflushed.bytes();
-        if self.config.limits.queued_bytes < bytes { Err(Lost::DiskTooSlow { bytes }) } else { Ok(()) }
+        if self.config.limits.queued_bytes < bytes {
+            Err(Lost::DiskTooSlow { bytes })
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks the disk for something that is answered.
