@@ -8,6 +8,11 @@ use crate::dice::Dice;
 use crate::faults::{Strike, schedule};
 use crate::shape::Shape;
 
+/// Ticks.
+pub const INIT_LIMIT: u64 = 10;
+/// Ticks.
+pub const SYNC_LIMIT: u64 = 5;
+
 /// What the caller asks of a run, beside its seed.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
@@ -45,6 +50,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// initLimit in µs.
+    pub fn init_limit_us(&self) -> u64 {
+        INIT_LIMIT * self.tick_ms * 1000
+    }
+
+    /// syncLimit in µs.
+    pub fn sync_limit_us(&self) -> u64 {
+        SYNC_LIMIT * self.tick_ms * 1000
+    }
+
     /// The ensemble in words, for the counters.
     pub fn kind(&self) -> String {
         self.shape.cast.name.to_owned()
@@ -68,7 +83,7 @@ impl Plan {
             work_end: faults_end + 4_000_000,
             give_up: faults_end + 60_000_000,
         };
-        plan.strikes = schedule::draw(&mut dice, &plan);
+        plan.strikes = schedule::draw(seed, &mut dice, &plan);
         plan
     }
 }

@@ -23,6 +23,8 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// Runs by the kind of their ensemble.
     pub ensembles: BTreeMap<String, u64>,
+    pub longest_without_leader: u64,
+    pub longest_without_service: u64,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -70,6 +72,9 @@ impl AddAssign<&Summary> for Summary {
         }
         self.purged += other.purged;
         self.elections += other.elections;
+        self.longest_without_leader = self.longest_without_leader.max(other.longest_without_leader);
+        self.longest_without_service =
+            self.longest_without_service.max(other.longest_without_service);
         self.leaders += other.leaders;
         self.diffs += other.diffs;
         self.truncs += other.truncs;
@@ -116,6 +121,11 @@ impl std::fmt::Display for Summary {
             f,
             "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
             self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
+        )?;
+        writeln!(
+            f,
+            "longest in a calm, in ticks: without leader {}, without service of a server {}",
+            self.longest_without_leader, self.longest_without_service
         )?;
         write!(f, "traces {:016x}", self.traces)
     }

@@ -23,6 +23,7 @@ use crate::dice::Dice;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
 use crate::overheard;
+use crate::plan::{INIT_LIMIT, SYNC_LIMIT};
 use crate::quorum_port::QuorumPort;
 use crate::store::Queue;
 use crate::violation::{Rule, Violation};
@@ -48,6 +49,17 @@ pub struct Process {
     pub clients: BTreeMap<ConnId, Accepted>,
     /// For the checks.
     pub seen: Seen,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// The disk loses what was not synced.
+    Power,
+    /// At once; perhaps the whole machine is away.
+    Kill,
+    /// Asked to, by somebody who waits; its peers learn it at once.
+    Stop,
 }
 
 /// What a server was seen doing last.
@@ -90,6 +102,8 @@ pub struct Server {
     pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
+    /// The machine does not run before this, in µs.
+    pub frozen_until: u64,
     /// The machine's.
     pub clock: Clock,
 }
@@ -105,6 +119,7 @@ impl Server {
             disk_slow: 1,
             disk_fault: false,
             paused_until: 0,
+            frozen_until: 0,
             clock: Clock::new(index, drift),
         }
     }
@@ -211,8 +226,8 @@ impl World<'_> {
             me: server as i64 + 1,
             ensemble: self.plan.ensemble.clone(),
             tick_ms: self.plan.tick_ms,
-            init_limit: 10,
-            sync_limit: 5,
+            init_limit: INIT_LIMIT,
+            sync_limit: SYNC_LIMIT,
             commit_log_count: self.plan.commit_log_count,
             force_snapshot_sync: self.plan.shape.force_snapshot_sync,
             fast_election: self.plan.shape.fast_election,
@@ -231,34 +246,30 @@ impl World<'_> {
         }
     }
 
-    /// Ends a process. `power`: the disk loses what was not synced.
-    pub fn crash(&mut self, server: usize, power: bool) {
+    /// Ends a process.
+    pub fn crash(&mut self, server: usize, death: Death) {
         self.summary.crashes += 1;
-        self.note(|| format!("s{} crashes{}", server + 1, if power { ", power lost" } else { "" }));
+        self.faults.disturbed = self.now;
+        self.note(|| format!("s{} ends: {death:?}", server + 1));
         let Some(conns) = self.end_process(server) else {
             // It was starting.
-            self.power_off(server, power);
+            self.power_off(server, death == Death::Power);
             return;
         };
-        self.power_off(server, power);
-        let silent = self.dice.one_in(3);
-        for conn in conns {
+        self.power_off(server, death == Death::Power);
+        let silent = death != Death::Stop && self.dice.one_in(3);
+        for id in conns {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let end = usize::from(conn.nodes[1] == server);
             if silent {
                 // The peers find out by silence, or when the machine is back.
-                let end = usize::from(self.conns.get(&conn).is_some_and(|c| c.nodes[1] == server));
-                if let Some(conn) = self.conns.get_mut(&conn) {
-                    conn.open[end] = false;
-                }
-                self.servers_silent(conn);
+                conn.open[end] = false;
+                conn.pipes[1 - end].outbox.clear();
+                self.faults.silent.push(id);
             } else {
-                let end = usize::from(self.conns.get(&conn).is_some_and(|c| c.nodes[1] == server));
-                self.close_end(conn, end);
+                self.close_end(id, end);
             }
         }
-    }
-
-    fn servers_silent(&mut self, conn: ConnId) {
-        self.faults.silent.push(conn);
     }
 
     fn power_off(&mut self, server: usize, power: bool) {
@@ -278,6 +289,8 @@ impl World<'_> {
         }
         disk.repair();
         self.servers[server].disk_fault = false;
+        self.servers[server].frozen_until = 0;
+        self.servers[server].paused_until = 0;
         let delay = self.dice.between(20_000, 1_500_000);
         self.after(delay, Event::Restart { server });
     }
@@ -333,7 +346,7 @@ impl World<'_> {
         let clocks = self.clocks(server);
         let (now, step) = (self.now, self.dice.between(100, 2000));
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
-        if process.wake_at != Some(now) {
+        if process.wake_at.is_none_or(|at| now < at) {
             // An earlier one was scheduled meanwhile and has run.
             return Ok(());
         }
@@ -430,7 +443,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     }
 
     fn stream(&mut self, link: LinkId, tree: TreeStream) {
-        self.world.start_stream(link, tree);
+        self.world.send_tree(link, tree);
     }
 
     fn close_learner(&mut self, link: LinkId, reason: &CloseReason) {

@@ -16,7 +16,7 @@ use oxkeeper_zab::Input as Z;
 use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
-use crate::server::Mail;
+use crate::server::{Death, Mail};
 use crate::violation::{Rule, Violation};
 use crate::world::{Due, World};
 
@@ -164,14 +164,14 @@ impl World<'_> {
         match result {
             _ if self.servers[server].disk.is_blown() => {
                 self.note(|| format!("s{} loses power in the {during}", server + 1));
-                self.crash(server, true);
+                self.crash(server, Death::Power);
                 Ok(false)
             }
             Ok(()) => Ok(true),
             Err(error) if self.servers[server].disk_fault => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
                 let power = self.dice.one_in(2);
-                self.crash(server, power);
+                self.crash(server, if power { Death::Power } else { Death::Kill });
                 Ok(false)
             }
             Err(error) => Err(Rule::Storage.broken(format!("s{}: {during}: {error}", server + 1))),

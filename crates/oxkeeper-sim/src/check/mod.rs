@@ -1,5 +1,7 @@
 //! What must hold for all servers, at every step and at the end.
 
+mod health;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};

@@ -181,7 +181,7 @@ impl World<'_> {
     fn dial_server(&mut self, client: usize) {
         let server = self.dice.below(self.servers.len() as u64) as usize;
         let node = self.clients[client].node;
-        if self.is_blocked(node, server) || !self.servers[server].is_up() {
+        if self.is_blocked(node, server, Kind::Client) || !self.servers[server].is_up() {
             return;
         }
         let incarnation = self.servers[server].incarnation;
