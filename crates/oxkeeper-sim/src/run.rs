@@ -21,6 +21,8 @@ pub struct Summary {
     pub crashes: u64,
     /// Faults that struck, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Roles that ended, by why.
+    pub losses: BTreeMap<&'static str, u64>,
     /// Runs by the kind of their ensemble.
     pub ensembles: BTreeMap<String, u64>,
     pub longest_without_leader: u64,
@@ -51,6 +53,11 @@ impl Summary {
         *self.faults.entry(kind).or_default() += 1;
     }
 
+    /// Counts the end of a role.
+    pub fn count_loss(&mut self, why: &'static str) {
+        *self.losses.entry(why).or_default() += 1;
+    }
+
     /// Counts a leader's synchronizations.
     pub fn add_syncs(&mut self, counts: SyncCounts) {
         self.diffs += counts.diff;
@@ -66,6 +73,9 @@ impl AddAssign<&Summary> for Summary {
         self.crashes += other.crashes;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
+        }
+        for (why, count) in &other.losses {
+            *self.losses.entry(why).or_default() += count;
         }
         for (kind, count) in &other.ensembles {
             *self.ensembles.entry(kind.clone()).or_default() += count;
@@ -99,6 +109,7 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
         writeln!(f, "ensembles: {}", Counts(&self.ensembles))?;
         writeln!(f, "faults: {}", Counts(&self.faults))?;
+        writeln!(f, "ends of roles: {}", Counts(&self.losses))?;
         writeln!(
             f,
             "crashes {}, elections {}, leaders {}",

@@ -392,6 +392,9 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         if !matches!(output, Output::Wake(_)) {
             world.note(|| format!("s{} -> {}", server + 1, short(output)));
         }
+        if matches!(output, Output::Port(PortRequest::StopListening)) {
+            world.streams_go_on(server);
+        }
         let result = match output {
             Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
             Output::Port(PortRequest::ToLearner(link, packet)) => {

@@ -1,10 +1,15 @@
 //! What must not be too long away, and what must not grow: a leader, the service, queues.
 
+use oxkeeper_proto::quorum::ServerState;
+use oxkeeper_zab::{Lost, Misbehaved, Zab};
+
 use crate::faults::leader_of;
 use crate::server::Server;
 use crate::violation::{Rule, Violation};
 use crate::world::{Event, World};
 
+/// A request, and what is beside it in a proposal.
+const LONGEST: usize = 1 << 20;
 /// How often is looked, in µs.
 const LOOK: u64 = 50_000;
 
@@ -60,5 +65,37 @@ impl World<'_> {
                 self.summary.longest_without_service.max(ticks(away));
         }
         Ok(())
+    }
+}
+
+/// After a step no role holds more than it may. One that has ended may still wait for the disk, for what a
+/// learner had kept until the leader's history was its own, too.
+pub(super) fn check_queues(server: usize, zab: &Zab, limit: usize) -> Result<(), Violation> {
+    let may = match zab.state() {
+        ServerState::Looking => limit.saturating_mul(2).saturating_add(LONGEST),
+        _ => limit,
+    };
+    let bytes = zab.queued_bytes();
+    if bytes <= may {
+        return Ok(());
+    }
+    Err(Rule::Bounds.broken(format!("s{}: {bytes} bytes wait in one queue; {may} may", server + 1)))
+}
+
+/// What the end of a role is counted as.
+pub(super) fn name_of(lost: &Lost) -> &'static str {
+    match lost {
+        Lost::NoQuorumInTime { .. } => "no quorum in time",
+        Lost::NoQuorum => "no quorum",
+        Lost::PromisedNewer { .. } => "newer epoch promised",
+        Lost::ZxidsUsedUp => "zxids used up",
+        Lost::DiskHangs { .. } => "disk hangs",
+        Lost::DiskTooSlow { .. } => "disk too slow",
+        Lost::QuorumTooSlow { .. } => "quorum too slow",
+        Lost::TooMuchQueued { .. } => "too much queued",
+        Lost::LeaderClosed(_) => "leader closed",
+        Lost::Leader { error: Misbehaved::Silent(_), .. } => "leader silent",
+        Lost::Leader { .. } => "leader refused",
+        Lost::CannotCut(_) => "cannot cut",
     }
 }

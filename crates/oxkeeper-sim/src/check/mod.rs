@@ -230,10 +230,18 @@ impl World<'_> {
                 Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
             );
         }
+        health::check_queues(server, zab, self.plan.shape.limits.queued_bytes)?;
         let serving = process.replica().is_serving();
         let seen = Seen { state: zab.state(), serving };
         let epoch = zab.epoch();
+        let loss = zab.last_loss().map(health::name_of);
         let before = std::mem::replace(&mut process.seen, seen);
+        if before.state != ServerState::Looking
+            && seen.state == ServerState::Looking
+            && let Some(lost) = loss
+        {
+            self.summary.count_loss(lost);
+        }
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
         if exact && serving {
             let known =

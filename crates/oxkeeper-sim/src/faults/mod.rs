@@ -111,6 +111,7 @@ impl World<'_> {
         self.break_silence();
         self.net.slow = 0;
         self.heal_all();
+        self.narrow_at_the_end();
         self.faults.disturbed = self.now;
         for server in &mut self.servers {
             server.disk.set_fuse(0);

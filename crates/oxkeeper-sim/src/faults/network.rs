@@ -4,6 +4,7 @@ use crate::dice::Dice;
 use crate::faults::{Fault, leader_of};
 use crate::net::{Cut, Kind};
 use crate::plan::Plan;
+use crate::server::Death;
 use crate::world::{Event, World};
 
 /// What happens to the network.
@@ -159,6 +160,33 @@ impl World<'_> {
                 }
             }
         }
+    }
+
+    /// Where trees are large, one server's line stays narrow to the end, and it needs all of the tree: that
+    /// takes several times initLimit, and must come to an end all the same.
+    pub fn narrow_at_the_end(&mut self) {
+        let shape = &self.plan.shape;
+        if !shape.large_values || !shape.force_snapshot_sync || self.servers.len() < 3 {
+            return;
+        }
+        let leader = leader_of(&self.servers);
+        let Some(leader) = leader.filter(|_| self.servers.iter().all(|server| server.is_up())) else {
+            return;
+        };
+        let Some(process) = &self.servers[leader].process else { return };
+        let tree = process.shared.state.read().approximate_data_size();
+        let server = (leader + 1) % self.servers.len();
+        let limit_us = self.plan.init_limit_us();
+        let times = self.dice.between(2, 5);
+        // A large value is to arrive within half of initLimit.
+        let rate = (tree / times).max(450_000) * 1_000_000 / limit_us;
+        self.summary.count_fault("narrow line to the end");
+        self.note(|| format!("{tree} bytes will go to s{} at {rate} bytes a second", server + 1));
+        for from in (0..self.servers.len()).filter(|from| *from != server) {
+            self.net.lines.set_rate(from, server, rate);
+        }
+        self.plan.give_up += 4 * times * limit_us + 20 * limit_us;
+        self.crash(server, Death::Stop);
     }
 
     fn cut_for(&mut self, from: usize, to: usize, kind: Option<Kind>, us: u64) {

@@ -171,13 +171,33 @@ impl World<'_> {
         self.mail(server, Mail::Port { role, event });
     }
 
+    /// Streams are made by other threads than the one that ends a role: they may go on while it does.
+    pub fn streams_go_on(&mut self, server: usize) {
+        let incarnation = self.servers[server].incarnation;
+        let streams: Vec<_> = (self.conns.iter())
+            .filter(|(_, conn)| {
+                (conn.nodes[1], conn.incarnations[1]) == (server, incarnation)
+                    && matches!(conn.pipes[0].outbox.queue.front(), Some(Waiting::Tree(_)))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in streams {
+            let steps = self.dice.pick(&[0, 1, 1_000]);
+            for _ in 0..steps {
+                self.stream_step(id);
+            }
+        }
+    }
+
     /// The next piece of a snapshot stream is made.
     pub fn stream_step(&mut self, id: ConnId) {
         let nodes = self.dice.between(1, 24) as u32;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let outbox = &mut conn.pipes[0].outbox;
         let Some(Waiting::Tree(tree)) = outbox.queue.front_mut() else { return };
-        tree.making = false;
+        if !std::mem::replace(&mut tree.making, false) {
+            return;
+        }
         match tree.source.step(nodes, 4096, &mut tree.piece) {
             StreamStep::More => {}
             StreamStep::End => {
