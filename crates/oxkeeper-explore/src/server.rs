@@ -440,5 +440,6 @@ fn config(id: ServerId, fine: bool) -> Config {
         commit_log_count: COMMIT_LOG_COUNT,
         force_snapshot_sync: false,
         fast_election: !fine,
+        limits: oxkeeper_zab::Limits::default(),
     }
 }

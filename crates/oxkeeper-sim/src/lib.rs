@@ -13,6 +13,8 @@
 //! | [`fuse`] | a disk that loses power after any operation |
 //! | [`net`] | connections, delays, partitions, resets |
 //! | [`quorum_port`], [`election_port`], [`clients::port`] | what arrives on the three ports |
+//! | [`shape`] | which ensemble, with which settings |
+//! | [`clock`] | clocks that drift, stand and jump |
 //! | [`plan`] | what the seed decides before the run begins |
 //! | [`faults`] | what goes wrong: processes, network, disks |
 //! | [`clients`] | what they send, what they may see |
@@ -23,6 +25,7 @@
 
 pub mod check;
 pub mod clients;
+pub mod clock;
 pub mod dice;
 pub mod election_port;
 pub mod faults;
@@ -33,6 +36,7 @@ pub mod plan;
 pub mod quorum_port;
 pub mod run;
 pub mod server;
+pub mod shape;
 pub mod shrink;
 pub mod store;
 pub mod tell;

@@ -6,6 +6,12 @@ use oxkeeper_proto::ensemble::EnsembleConfig;
 
 use crate::dice::Dice;
 use crate::faults::{Strike, schedule};
+use crate::shape::Shape;
+
+/// Ticks.
+pub const INIT_LIMIT: u64 = 10;
+/// Ticks.
+pub const SYNC_LIMIT: u64 = 5;
 
 /// What the caller asks of a run, beside its seed.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +25,10 @@ pub struct Wishes {
 /// Settings of a run that the seed chose.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Members.
+    /// Members and their quorum rule. Standalone: a single one.
     pub ensemble: EnsembleConfig,
+    /// What the servers are like.
+    pub shape: Shape,
     /// Unit of the limits in ms.
     pub tick_ms: u64,
     /// Proposals in memory.
@@ -42,25 +50,29 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// initLimit in µs.
+    pub fn init_limit_us(&self) -> u64 {
+        INIT_LIMIT * self.tick_ms * 1000
+    }
+
+    /// syncLimit in µs.
+    pub fn sync_limit_us(&self) -> u64 {
+        SYNC_LIMIT * self.tick_ms * 1000
+    }
+
     /// The ensemble in words, for the counters.
     pub fn kind(&self) -> String {
-        format!("{} voters", self.ensemble.voters().count())
+        self.shape.cast.name.to_owned()
     }
 
     /// The plan of a seed.
     pub fn of(seed: u64, wishes: &Wishes) -> Plan {
         let mut dice = Dice::new(seed);
-        let servers = wishes.servers.unwrap_or(if seed % 3 == 2 { 5 } else { 3 });
-        let mut ensemble = EnsembleConfig::default();
-        for id in 1..=servers {
-            let spec = format!("host{id}:2888:3888:participant");
-            if let Err(error) = ensemble.set(&format!("server.{id}"), &spec, false) {
-                panic!("the ensemble of the simulator is wrong: {error}");
-            }
-        }
+        let (shape, ensemble) = Shape::of(seed, wishes.servers);
         let faults_end = dice.between(8_000_000, 20_000_000);
         let mut plan = Plan {
             ensemble,
+            shape,
             tick_ms: dice.pick(&[50, 100, 100, 200]),
             commit_log_count: dice.pick(&[5, 20, 20, 60]),
             snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
@@ -71,7 +83,7 @@ impl Plan {
             work_end: faults_end + 4_000_000,
             give_up: faults_end + 60_000_000,
         };
-        plan.strikes = schedule::draw(&mut dice, &plan);
+        plan.strikes = schedule::draw(seed, &mut dice, &plan);
         plan
     }
 }

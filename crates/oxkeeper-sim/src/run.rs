@@ -21,8 +21,12 @@ pub struct Summary {
     pub crashes: u64,
     /// Faults that struck, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Roles that ended, by why.
+    pub losses: BTreeMap<&'static str, u64>,
     /// Runs by the kind of their ensemble.
     pub ensembles: BTreeMap<String, u64>,
+    pub longest_without_leader: u64,
+    pub longest_without_service: u64,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -49,6 +53,11 @@ impl Summary {
         *self.faults.entry(kind).or_default() += 1;
     }
 
+    /// Counts the end of a role.
+    pub fn count_loss(&mut self, why: &'static str) {
+        *self.losses.entry(why).or_default() += 1;
+    }
+
     /// Counts a leader's synchronizations.
     pub fn add_syncs(&mut self, counts: SyncCounts) {
         self.diffs += counts.diff;
@@ -65,11 +74,17 @@ impl AddAssign<&Summary> for Summary {
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
+        for (why, count) in &other.losses {
+            *self.losses.entry(why).or_default() += count;
+        }
         for (kind, count) in &other.ensembles {
             *self.ensembles.entry(kind.clone()).or_default() += count;
         }
         self.purged += other.purged;
         self.elections += other.elections;
+        self.longest_without_leader = self.longest_without_leader.max(other.longest_without_leader);
+        self.longest_without_service =
+            self.longest_without_service.max(other.longest_without_service);
         self.leaders += other.leaders;
         self.diffs += other.diffs;
         self.truncs += other.truncs;
@@ -94,6 +109,7 @@ impl std::fmt::Display for Summary {
         writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
         writeln!(f, "ensembles: {}", Counts(&self.ensembles))?;
         writeln!(f, "faults: {}", Counts(&self.faults))?;
+        writeln!(f, "ends of roles: {}", Counts(&self.losses))?;
         writeln!(
             f,
             "crashes {}, elections {}, leaders {}",
@@ -116,6 +132,11 @@ impl std::fmt::Display for Summary {
             f,
             "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
             self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
+        )?;
+        writeln!(
+            f,
+            "longest in a calm, in ticks: without leader {}, without service of a server {}",
+            self.longest_without_leader, self.longest_without_service
         )?;
         write!(f, "traces {:016x}", self.traces)
     }

@@ -16,7 +16,7 @@ use oxkeeper_zab::Input as Z;
 use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
-use crate::server::Mail;
+use crate::server::{Death, Mail};
 use crate::violation::{Rule, Violation};
 use crate::world::{Due, World};
 
@@ -74,7 +74,10 @@ impl World<'_> {
                 options: LoadOptions {
                     record_limit: RECORD_LIMIT,
                     recent: self.plan.commit_log_count,
-                    on_lost_tail: OnLostTail::Report,
+                    on_lost_tail: match self.plan.shape.is_standalone() {
+                        true => OnLostTail::Refuse,
+                        false => OnLostTail::Report,
+                    },
                     ..LoadOptions::default()
                 },
                 seed: 7,
@@ -162,14 +165,14 @@ impl World<'_> {
         match result {
             _ if self.servers[server].disk.is_blown() => {
                 self.note(|| format!("s{} loses power in the {during}", server + 1));
-                self.crash(server, true);
+                self.crash(server, Death::Power);
                 Ok(false)
             }
             Ok(()) => Ok(true),
             Err(error) if self.servers[server].disk_fault => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
                 let power = self.dice.one_in(2);
-                self.crash(server, power);
+                self.crash(server, if power { Death::Power } else { Death::Kill });
                 Ok(false)
             }
             Err(error) => Err(Rule::Storage.broken(format!("s{}: {during}: {error}", server + 1))),

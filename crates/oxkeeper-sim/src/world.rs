@@ -10,8 +10,8 @@ use crate::check::Checks;
 use crate::clients::SimClient;
 use crate::dice::Dice;
 use crate::election_port::ElectionPort;
-use crate::faults::FaultState;
-use crate::net::{Conn, ConnId, Network};
+use crate::faults::{Fault, FaultState};
+use crate::net::{Conn, ConnId, Cut, Network};
 use crate::plan::{Plan, Wishes};
 use crate::run::Summary;
 use crate::server::Server;
@@ -53,10 +53,25 @@ pub enum Event {
         number: usize,
     },
     FaultsEnd,
-    HealLink {
-        a: usize,
-        b: usize,
+    Heal {
+        cut: Cut,
     },
+    /// Bytes that arrived nowhere since `since`.
+    Unacknowledged {
+        conn: ConnId,
+        end: usize,
+        since: u64,
+    },
+    /// A fault that comes again.
+    Again {
+        fault: Fault,
+    },
+    /// Lines from one server to another are as they should be again.
+    Widened {
+        from: usize,
+        to: usize,
+    },
+    Calm,
     SlowDiskEnds {
         server: usize,
     },
@@ -70,7 +85,7 @@ pub enum Due {
     Disk,
     SnapshotStep,
     LogRead { read: LogRead },
-    Dial { role: RoleId, target: usize, deadline: u64 },
+    Dial { role: RoleId, target: usize, begun: u64 },
     ReapIdle,
     Purge,
     SyncMark,
@@ -152,7 +167,9 @@ impl<'t> World<'t> {
             // Another stream than the plan's.
             dice: Dice::new(!seed),
             trace,
-            servers: (0..servers).map(Server::new).collect(),
+            servers: (0..servers)
+                .map(|index| Server::new(index, plan.shape.drifts[index]))
+                .collect(),
             clients: (0..plan.clients)
                 .map(|index| SimClient::new(index, servers + index))
                 .collect(),
@@ -206,6 +223,7 @@ impl<'t> World<'t> {
             self.after(self.plan.strikes[number].at, Event::Strike { number });
         }
         self.after(self.plan.faults_end, Event::FaultsEnd);
+        self.after(0, Event::Calm);
         let mut next_quiet_check = self.plan.work_end;
         while let Some((at, event)) = self.agenda.pop() {
             self.now = at;
@@ -224,7 +242,25 @@ impl<'t> World<'t> {
         Err(Rule::Liveness.broken("nothing is due any more"))
     }
 
+    /// The server whose machine must run for this.
+    fn machine(&self, event: &Event) -> Option<usize> {
+        let of = |conn: &ConnId, end: usize| self.conns.get(conn).map(|conn| conn.nodes[end]);
+        match event {
+            Event::Process { server, .. } => Some(*server),
+            Event::Deliver { conn, end } => of(conn, *end),
+            Event::Stream { conn } | Event::ClientTask { conn } => of(conn, 1),
+            _ => None,
+        }
+    }
+
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        if let Some(server) = self.machine(&event).and_then(|server| self.servers.get(server))
+            && self.now < server.frozen_until
+        {
+            let delay = server.frozen_until - self.now;
+            self.after(delay, event);
+            return Ok(());
+        }
         match event {
             Event::Process { server, incarnation, due } => {
                 if self.servers[server].is_running(incarnation) {
@@ -239,7 +275,18 @@ impl<'t> World<'t> {
             Event::ClientTask { conn } => self.client_task(conn),
             Event::Strike { number } => self.strike(number),
             Event::FaultsEnd => self.end_faults(),
-            Event::HealLink { a, b } => self.heal(a, b),
+            Event::Heal { cut } => {
+                self.faults.disturbed = self.now;
+                self.heal(cut);
+            }
+            Event::Unacknowledged { conn, end, since } => self.unacknowledged(conn, end, since),
+            Event::Again { fault } => self.strike_again(fault),
+            Event::Widened { from, to } => {
+                self.faults.disturbed = self.now;
+                self.net.lines.set_far(from, to, 0);
+                self.net.lines.set_rate(from, to, 0);
+            }
+            Event::Calm => return self.check_calm(),
             Event::SlowDiskEnds { server } => self.servers[server].disk_slow = 1,
         }
         Ok(())
@@ -252,7 +299,7 @@ impl<'t> World<'t> {
             Due::SnapshotStep => return self.snapshot_step(server),
             Due::SyncMark => return self.sync_mark(server),
             Due::LogRead { read } => self.log_read(server, read),
-            Due::Dial { role, target, deadline } => self.dial(server, role, target, deadline),
+            Due::Dial { role, target, begun } => self.dial(server, role, target, begun),
             Due::ReapIdle => self.reap_idle(server),
             Due::Purge => self.purge(server),
         }

@@ -9,7 +9,7 @@ use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
 use crate::error::Lost;
 use crate::history::{CommittedLog, HistorySummary};
-use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
+use crate::queue::Unflushed;
 use crate::watermarks::Watermarks;
 use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Proposal};
 
@@ -53,8 +53,6 @@ pub struct Core {
     pub marks: Watermarks,
     /// Appended, and not durable yet.
     pub unflushed: Unflushed,
-    /// Bytes that may wait in one place.
-    pub queue_limit: usize,
     /// The time of the input that is being treated: roles read it here alone.
     pub now_ms: u64,
     /// The newest committed proposals.
@@ -78,8 +76,7 @@ impl Hash for Core {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Core { accepted, current, seen_epoch, histories, marks, unflushed, log, .. } = self;
         let Core { lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending, .. } = self;
-        let Core { config: _, refused_newer: _, said_newer: _, queue_limit: _, now_ms: _, .. } =
-            self;
+        let Core { config: _, refused_newer: _, said_newer: _, now_ms: _, .. } = self;
         (accepted, current, seen_epoch, histories, marks, unflushed, log).hash(hasher);
         (lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending).hash(hasher);
     }
@@ -103,7 +100,6 @@ impl Core {
             said_newer: None,
             marks: Watermarks::at(history.last_zxid),
             unflushed: Unflushed::default(),
-            queue_limit: MAX_QUEUED_BYTES,
             now_ms,
             log: CommittedLog::new(limit, Vec::new()),
             lost_tail: None,
@@ -204,7 +200,11 @@ impl Core {
     /// Do more bytes wait for the disk than may?
     pub fn check_disk_bytes(&self) -> Result<(), Lost> {
         let bytes = self.unflushed.bytes();
-        if self.queue_limit < bytes { Err(Lost::DiskTooSlow { bytes }) } else { Ok(()) }
+        if self.config.limits.queued_bytes < bytes {
+            Err(Lost::DiskTooSlow { bytes })
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks the disk for something that is answered.

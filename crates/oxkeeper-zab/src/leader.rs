@@ -167,8 +167,15 @@ impl Leader {
     }
 
     /// zxid of the next proposal; `None` before serving and at the counter's end.
-    pub fn next_zxid(&self) -> Option<Zxid> {
-        if self.serving() { self.proposed.next() } else { None }
+    pub fn next_zxid(&self, core: &Core) -> Option<Zxid> {
+        let last = core.config.limits.last_counter;
+        let next = self.proposed.next().filter(|next| next.counter() <= last);
+        next.filter(|_| self.serving())
+    }
+
+    /// Bytes of the proposals without a quorum yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.outstanding.bytes()
     }
 
     /// Proposals without a quorum yet.
@@ -407,7 +414,7 @@ impl Leader {
         proposal: Proposal,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        assert_eq!(Some(proposal.zxid), self.next_zxid(), "every allocated zxid is proposed");
+        assert_eq!(Some(proposal.zxid), self.next_zxid(core), "every allocated zxid is proposed");
         self.proposed = proposal.zxid;
         for (id, link) in &mut self.links {
             if link.forwards() && !link.observer {
@@ -418,7 +425,7 @@ impl Leader {
         self.outstanding.push_back(proposal.clone());
         core.append(proposal, out);
         let bytes = self.outstanding.bytes();
-        if core.queue_limit < bytes {
+        if core.config.limits.queued_bytes < bytes {
             return Err(Lost::QuorumTooSlow { bytes });
         }
         core.check_disk_bytes()

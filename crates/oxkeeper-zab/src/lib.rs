@@ -67,6 +67,23 @@ pub struct Config {
     pub force_snapshot_sync: bool,
     /// End an election at once when every connected voter agrees, instead of after 200 ms of quiet.
     pub fast_election: bool,
+    /// What ends a role; others than the default are for tests.
+    pub limits: Limits,
+}
+
+/// What one role may come to.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Limits {
+    /// Bytes that may wait in one place.
+    pub queued_bytes: usize,
+    /// Counter of the last zxid that a leader gives out.
+    pub last_counter: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { queued_bytes: MAX_QUEUED_BYTES, last_counter: Zxid::COUNTER_END - 1 }
+    }
 }
 
 /// What the disk holds when the server starts, or after [`DiskRequest::Truncate`] / [`DiskRequest::Reload`].

@@ -155,7 +155,7 @@ impl Zab {
     /// Leader that serves: zxid of the next proposal; `None` at the counter's end.
     pub fn next_zxid(&self) -> Option<Zxid> {
         match &self.role {
-            Role::Leading(leader) => leader.next_zxid(),
+            Role::Leading(leader) => leader.next_zxid(&self.core),
             _ => None,
         }
     }
@@ -230,9 +230,19 @@ impl Zab {
         self.core.needs_snapshot
     }
 
-    /// Replaces [`crate::MAX_QUEUED_BYTES`]: what may wait in one place, in bytes.
+    /// Bytes in the fullest of its queues: not on disk, not committed, or not synchronized yet.
+    pub fn queued_bytes(&self) -> usize {
+        let of_role = match &self.role {
+            Role::Learning(learner) => learner.queued_bytes(),
+            Role::Leading(leader) => leader.queued_bytes(),
+            Role::Looking | Role::Stopping => 0,
+        };
+        of_role.max(self.core.unflushed.bytes())
+    }
+
+    /// Replaces [`Limits::queued_bytes`](crate::Limits::queued_bytes).
     pub fn limit_queues(&mut self, bytes: usize) {
-        self.core.queue_limit = bytes;
+        std::sync::Arc::make_mut(&mut self.core.config).limits.queued_bytes = bytes;
     }
 
     // ---- time

@@ -88,6 +88,11 @@ impl Deliveries {
         self.logs.entry(server).or_default()
     }
 
+    /// What a server without others had behind `last`, and never showed, was not.
+    pub fn forget_behind(&mut self, last: Zxid) {
+        self.broadcast.retain(|zxid, _| *zxid <= last);
+    }
+
     /// A role asks for an append.
     pub fn appended(&mut self, server: usize, proposal: &Proposal) -> Result<(), Violation> {
         let entry = Entry::of(proposal);

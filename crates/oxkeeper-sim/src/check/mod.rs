@@ -1,11 +1,12 @@
 //! What must hold for all servers, at every step and at the end.
 
 mod delivery;
+mod health;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
-use oxkeeper_proto::{Encode, Epoch, Zxid};
+use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::DiskRequest;
 
@@ -120,6 +121,18 @@ impl World<'_> {
         Ok(())
     }
 
+    /// A server without others begins with this history: what it has shown is still there. What it never
+    /// showed may be gone, and its zxids may be given out again.
+    pub fn check_standalone_start(&mut self, last: Zxid) -> Result<(), Violation> {
+        let shown = self.checks.committed;
+        if last < shown {
+            return Err(Rule::Durability
+                .broken(format!("the server has shown {shown}, and starts with {last}")));
+        }
+        self.checks.deliveries.forget_behind(last);
+        Ok(())
+    }
+
     /// A leader sends a proposal to a learner: each link gets them in zxid order.
     pub fn check_proposal(
         &mut self,
@@ -204,16 +217,34 @@ impl World<'_> {
                 Rule::Digest.broken(format!("s{}: digest mismatch {mismatch:?}", server + 1))
             );
         }
-        let Some(zab) = process.replica().zab() else { return Ok(()) };
+        let Some(zab) = process.replica().zab() else {
+            process.seen = Seen { state: ServerState::Leading, serving: true };
+            self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
+            let durable = self.servers[server].durable;
+            self.checks.committed = self.checks.committed.max(zxid);
+            return match zxid <= durable {
+                true => Ok(()),
+                false => Err(Rule::AckedIsDurable
+                    .broken(format!("the server shows {zxid}, and {durable} is on its disk"))),
+            };
+        };
         if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
             return Err(
                 Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
             );
         }
+        health::check_queues(server, zab, self.plan.shape.limits.queued_bytes)?;
         let serving = process.replica().is_serving();
         let seen = Seen { state: zab.state(), serving };
         let (epoch, applied) = (zab.epoch(), zab.applied());
+        let loss = zab.last_loss().map(health::name_of);
         let before = std::mem::replace(&mut process.seen, seen);
+        if before.state != ServerState::Looking
+            && seen.state == ServerState::Looking
+            && let Some(lost) = loss
+        {
+            self.summary.count_loss(lost);
+        }
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
         if serving && (exact || fuzzy_until <= zxid) {
             let known =
@@ -266,10 +297,12 @@ impl World<'_> {
             return Ok(());
         }
         self.checks.committed = zxid;
-        let durable = self.servers.iter().filter(|server| server.durable >= zxid).count();
-        if durable * 2 <= self.servers.len() {
+        let durable = |id: ServerId| self.servers[(id - 1) as usize].durable >= zxid;
+        if !self.plan.ensemble.is_quorum(durable) {
+            let who: Vec<_> =
+                self.plan.ensemble.servers.keys().filter(|id| durable(**id)).collect();
             return Err(Rule::AckedIsDurable.broken(format!(
-                "s{} has committed {zxid}, but only {durable} servers have it for sure",
+                "s{} has committed {zxid}, but only {who:?} have it for sure: no quorum",
                 server + 1
             )));
         }

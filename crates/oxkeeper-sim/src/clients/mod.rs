@@ -181,7 +181,7 @@ impl World<'_> {
     fn dial_server(&mut self, client: usize) {
         let server = self.dice.below(self.servers.len() as u64) as usize;
         let node = self.clients[client].node;
-        if self.is_blocked(node, server) || !self.servers[server].is_up() {
+        if self.is_blocked(node, server, Kind::Client) || !self.servers[server].is_up() {
             return;
         }
         let incarnation = self.servers[server].incarnation;
@@ -227,6 +227,7 @@ impl World<'_> {
         let shared = format!("/r{}", self.dice.below(4));
         let temporary = format!("/t/x{}", self.dice.below(5));
         let kind = self.dice.below(100);
+        let padding = self.padding(client, kind);
         let me = &mut self.clients[client];
         match kind {
             0..20 => {
@@ -234,9 +235,9 @@ impl World<'_> {
                 Op::SetOwn { value: me.session.next_value }
             }
             20..42 => Op::GetOwn,
-            42..52 => Op::SetShared { path: shared, value: me.unique() },
+            42..52 => Op::SetShared { path: shared, value: me.unique() + &padding },
             52..66 => Op::GetShared { path: shared, watch: kind < 58 },
-            66..74 => Op::CreateSequential { value: me.unique() },
+            66..74 => Op::CreateSequential { value: me.unique() + &padding },
             74..78 => Op::CreateEphemeral { path: format!("/eph/{}", me.unique()) },
             78..83 => Op::CreateTemporary { path: temporary },
             83..87 => Op::DeleteTemporary { path: temporary },
@@ -248,6 +249,16 @@ impl World<'_> {
             94..98 => Op::Sync,
             _ => Op::Ping,
         }
+    }
+
+    /// Where the plan says so, what one client writes is large now and then.
+    fn padding(&mut self, client: usize, kind: u64) -> String {
+        let writes = matches!(kind, 42..52 | 66..74);
+        if !writes || client != 0 || !self.plan.shape.large_values || !self.dice.one_in(5) {
+            return String::new();
+        }
+        let most = if kind < 52 { 200_000 } else { 80_000 };
+        "x".repeat(self.dice.between(20_000, most) as usize)
     }
 
     fn request(&mut self, client: usize, ops: Vec<Op>) {
