@@ -207,6 +207,7 @@ impl World<'_> {
     /// After each run of a replica thread.
     pub fn check_server(&mut self, server: usize) -> Result<(), Violation> {
         let fuzzy_until = self.servers[server].fuzzy_until;
+        let me = (server, self.servers[server].incarnation);
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let shared = process.shared.clone();
         let state = shared.state.read();
@@ -228,7 +229,8 @@ impl World<'_> {
                     .broken(format!("the server shows {zxid}, and {durable} is on its disk"))),
             };
         };
-        if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
+        let damaged = self.faults.damaged.contains(&me);
+        if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol() && !damaged) {
             return Err(
                 Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
             );

@@ -12,6 +12,8 @@ pub use disk::DiskFault;
 pub use network::NetworkFault;
 pub use process::ProcessFault;
 
+use std::collections::BTreeSet;
+
 use crate::net::ConnId;
 use crate::server::Server;
 use crate::world::{Event, World};
@@ -51,6 +53,10 @@ pub struct Strike {
 pub struct FaultState {
     /// Connections whose one end died without a word.
     pub silent: Vec<ConnId>,
+    /// Servers to which a damaged proposal will be sent.
+    pub to_damage: BTreeSet<usize>,
+    /// Processes that got one, and may say so.
+    pub damaged: BTreeSet<(usize, u64)>,
     /// When something went wrong, or right, last.
     pub disturbed: u64,
     /// When somebody led last, with a quorum behind it.
@@ -111,6 +117,7 @@ impl World<'_> {
         self.break_silence();
         self.net.slow = 0;
         self.heal_all();
+        self.faults.to_damage.clear();
         self.narrow_at_the_end();
         self.faults.disturbed = self.now;
         for server in &mut self.servers {
