@@ -68,7 +68,7 @@ struct Search<'a> {
 pub fn search(scope: &Scope, options: &Options) -> Report {
     let mut search = Search {
         options,
-        driver: Driver::default(),
+        driver: Driver::heedless_of(&options.without),
         known: HashSet::default(),
         origins: vec![Origin { parent: 0, choice: 0 }],
         samples: Vec::new(),
@@ -112,18 +112,17 @@ impl Search<'_> {
 
     /// Lets samples recover. Only now: what breaks then is real, but the way there is no shortest one.
     fn recover(&mut self) {
-        let without = &self.options.without;
-        if without.contains(&Rule::Stuck) || self.report.broken.is_some() {
+        if self.options.without.contains(&Rule::Stuck) || self.report.broken.is_some() {
             return;
         }
         for (world, at) in std::mem::take(&mut self.samples) {
             self.report.recoveries += 1;
             match stuck::check(&world, &self.options.bounds, &mut self.driver) {
-                Err(broken) if !without.contains(&broken.rule) => {
+                Err(broken) => {
                     self.report.broken = Some((broken, self.path(at, None)));
                     return;
                 }
-                _ => {}
+                Ok(()) => {}
             }
         }
     }
@@ -141,8 +140,6 @@ impl Search<'_> {
             self.report.visited += 1;
             let after = match after {
                 Ok(after) => after,
-                // What follows a broken rule is not looked at: there is nothing to be learned from it.
-                Err(broken) if self.options.without.contains(&broken.rule) => continue,
                 Err(broken) => return Err((broken, self.path(at, Some(choice)))),
             };
             let hash = after.hash();
@@ -172,8 +169,9 @@ impl Search<'_> {
 }
 
 /// Walks one path again and tells it, line by line.
-pub fn replay(scope: &Scope, bounds: &Bounds, path: &[u16]) -> (Vec<String>, Option<Broken>) {
-    let mut driver = Driver::default();
+pub fn replay(scope: &Scope, options: &Options, path: &[u16]) -> (Vec<String>, Option<Broken>) {
+    let bounds = &options.bounds;
+    let mut driver = Driver::heedless_of(&options.without);
     let mut lines = Vec::new();
     let mut world = match scope.world(&mut driver) {
         Ok(world) => world,
