@@ -99,7 +99,8 @@ impl Search<'_> {
                     return;
                 }
                 if self.known.len() > self.options.most_states
-                    || self.report.visited % 1024 == 0 && self.begin.elapsed() > self.options.limit
+                    || self.report.visited.is_multiple_of(1024)
+                        && self.begin.elapsed() > self.options.limit
                 {
                     return;
                 }
@@ -117,12 +118,9 @@ impl Search<'_> {
         }
         for (world, at) in std::mem::take(&mut self.samples) {
             self.report.recoveries += 1;
-            match stuck::check(&world, &self.options.bounds, &mut self.driver) {
-                Err(broken) => {
-                    self.report.broken = Some((broken, self.path(at, None)));
-                    return;
-                }
-                Ok(()) => {}
+            if let Err(broken) = stuck::check(&world, &self.options.bounds, &mut self.driver) {
+                self.report.broken = Some((broken, self.path(at, None)));
+                return;
             }
         }
     }
@@ -138,7 +136,7 @@ impl Search<'_> {
             let choice = choice as u16;
             let Some(after) = world.take(step, bounds, &mut self.driver) else { continue };
             self.report.visited += 1;
-            let after = match after {
+            let mut after = match after {
                 Ok(after) => after,
                 Err(broken) => return Err((broken, self.path(at, Some(choice)))),
             };
@@ -146,9 +144,10 @@ impl Search<'_> {
             if !self.known.insert(hash) {
                 continue;
             }
+            after.share(&mut self.driver);
             let id = self.origins.len() as u32;
             self.origins.push(Origin { parent: at, choice });
-            if hash % RECOVERIES == 0 {
+            if hash.is_multiple_of(RECOVERIES) {
                 self.samples.push((after.clone(), id));
             }
             next.push((after, id));

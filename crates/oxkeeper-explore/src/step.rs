@@ -214,8 +214,8 @@ impl World {
                 }
                 done
             }
-            Step::ToLearner(id) => world.to_learner(id, driver)?,
-            Step::ToLeader(id, link) => world.to_leader(id, link, driver)?,
+            Step::ToLearner(id) => world.deliver_to_learner(id, driver)?,
+            Step::ToLeader(id, link) => world.deliver_to_leader(id, link, driver)?,
             Step::Disk(id) => {
                 if let Some(said) = &mut driver.said {
                     let request = world.server(id).disk.queue.front()?;

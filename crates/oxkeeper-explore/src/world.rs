@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::{Notification, PacketKind};
 use oxkeeper_zab::{Input, LinkId};
@@ -72,7 +72,7 @@ pub struct Link {
 
 impl Link {
     /// The learner sends.
-    fn to_leader(&mut self, message: &Message) -> Held<()> {
+    fn learner_sends(&mut self, message: &Message) -> Held<()> {
         if self.leader_open {
             self.to_leader.push(message.clone());
         }
@@ -90,7 +90,7 @@ impl Link {
     }
 
     /// The leader sends.
-    fn to_learner(&mut self, message: &Message) -> Held<()> {
+    fn leader_sends(&mut self, message: &Message) -> Held<()> {
         if self.learner_open {
             self.to_learner.push(message.clone());
         }
@@ -139,6 +139,10 @@ pub struct World {
 pub struct Driver {
     known: HashMap<(u64, u64), Rc<Kept>, foldhash::fast::FixedState>,
     servers: HashMap<u64, Rc<Hashed<Server>>, foldhash::fast::FixedState>,
+    links: HashMap<u64, Rc<Hashed<Link>>, foldhash::fast::FixedState>,
+    ghosts: HashMap<u64, Rc<Hashed<Ghost>>, foldhash::fast::FixedState>,
+    /// Elections that do not end: the members, and the state of all servers.
+    pub futile: HashSet<(u8, [u64; SERVERS as usize]), foldhash::fast::FixedState>,
     /// Rules that are not heeded, to see what follows where they do not hold.
     without: Vec<Rule>,
     /// Lines of the conversation, if wanted.
@@ -207,12 +211,27 @@ impl World {
 
     /// The same for equal worlds; another one for others, as good as certainly.
     pub fn hash(&self) -> u64 {
-        let servers = [0, 1, 2].map(|at: usize| self.servers[at].hash);
+        let servers = self.hashes();
         let links = self.links.iter().map(|link| link.hash);
         let links = links.fold(0, |all: u64, link| {
             all.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ link
         });
         hash_of(&(servers, links, self.ghost.hash, self.spent, &self.votes))
+    }
+
+    /// The hashes of all servers.
+    pub fn hashes(&self) -> [u64; SERVERS as usize] {
+        [0, 1, 2].map(|at: usize| self.servers[at].hash)
+    }
+
+    /// Keeps only one copy of every part that several worlds have.
+    pub fn share(&mut self, driver: &mut Driver) {
+        for link in &mut self.links {
+            *link = driver.links.entry(link.hash).or_insert_with(|| link.clone()).clone();
+        }
+        let ghost = &self.ghost;
+        self.ghost = driver.ghosts.entry(ghost.hash).or_insert_with(|| ghost.clone()).clone();
+        self.links.shrink_to_fit();
     }
 
     /// Server `id`.
@@ -321,9 +340,9 @@ impl World {
                     self.votes.insert((id, *to), notification.clone());
                 }
             }
-            Sent::ToLeader(message) => return self.edit(mine, |link| link.to_leader(message)),
+            Sent::ToLeader(message) => return self.edit(mine, |link| link.learner_sends(message)),
             Sent::ToLearner(to, message) => {
-                return self.edit(of(*to), |link| link.to_learner(message));
+                return self.edit(of(*to), |link| link.leader_sends(message));
             }
             Sent::CloseLeader => self.close_learner_ends(mine),
             Sent::StopListening => self.close_leader_ends(led),
@@ -427,7 +446,11 @@ impl World {
     }
 
     /// Delivers the next message to this learner.
-    pub fn to_learner(&mut self, learner: ServerId, driver: &mut Driver) -> Option<Held<()>> {
+    pub fn deliver_to_learner(
+        &mut self,
+        learner: ServerId,
+        driver: &mut Driver,
+    ) -> Option<Held<()>> {
         let message = self.next_to_learner(learner)?.clone();
         driver.say(&[format!("{learner} gets {} from its leader", words::message(&message))]);
         self.change(
@@ -442,7 +465,7 @@ impl World {
     }
 
     /// Delivers the next message on this link to its leader.
-    pub fn to_leader(
+    pub fn deliver_to_leader(
         &mut self,
         leader: ServerId,
         id: LinkId,
