@@ -8,9 +8,10 @@
 use oxkeeper_proto::ServerId;
 use oxkeeper_zab::Input;
 
+use crate::driver::Driver;
 use crate::server::{Event, SERVERS};
 use crate::step::Members;
-use crate::world::{Driver, Held, World};
+use crate::world::{Held, World};
 
 /// Messages, and silences, after which an election counts as impossible.
 const MOST_MESSAGES: usize = 60;

@@ -3,11 +3,12 @@
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::disk::{Disk, Txn};
+use crate::driver::Driver;
 use crate::rules::Ghost;
 use crate::server::{SERVERS, Server};
 use crate::step::{Bounds, Members, Step};
 use crate::stuck;
-use crate::world::{Driver, Held, Spent, World};
+use crate::world::{Held, Spent, World};
 
 /// Where the exploration begins.
 #[derive(Clone, Copy, Debug)]

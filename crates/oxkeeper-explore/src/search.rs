@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
+use crate::driver::Driver;
 use crate::rules::{Broken, Rule};
 use crate::scopes::Scope;
 use crate::step::Bounds;
 use crate::stuck;
-use crate::world::{Driver, World};
+use crate::world::World;
 
 /// One of so many states is looked at as the beginning of a recovery.
 const RECOVERIES: u64 = 4096;

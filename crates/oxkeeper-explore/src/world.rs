@@ -4,111 +4,18 @@
 //! what differs in it.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hash};
-use std::ops::Deref;
 use std::rc::Rc;
 
-use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
 use oxkeeper_proto::ServerId;
 use oxkeeper_proto::quorum::{Notification, PacketKind};
 use oxkeeper_zab::{Input, LinkId};
 
-use crate::rules::{self, Broken, Ghost, Rule};
-use crate::server::{Event, Message, Outcome, SERVERS, Seen, Sent, Server};
+use crate::disk::Txn;
+use crate::driver::{Driver, Hashed, hash_of};
+use crate::link::Link;
+use crate::rules::{self, Broken, Ghost};
+use crate::server::{Event, Message, SERVERS, Seen, Sent, Server};
 use crate::words;
-
-/// The same on every run.
-pub fn hash_of(value: &impl Hash) -> u64 {
-    FixedState::with_seed(0x6f78).hash_one(value)
-}
-
-/// A shared value and its hash.
-pub struct Hashed<T> {
-    /// [`hash_of`] the value.
-    pub hash: u64,
-    value: T,
-}
-
-impl<T: Hash> Hashed<T> {
-    /// Shares a value.
-    pub fn new(value: T) -> Rc<Hashed<T>> {
-        Rc::new(Hashed { hash: hash_of(&value), value })
-    }
-}
-
-impl<T> Deref for Hashed<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-/// A quorum connection. Each direction keeps its order. What was sent before an end closed (or its server
-/// crashed) still arrives, in front of [`Message::Closed`], as TCP delivers it; what was on its way to that
-/// end is lost. That an end's last words are lost is the same as the other end closing first: a timeout.
-#[derive(Clone, Hash)]
-pub struct Link {
-    /// As the leader knows it: the learner's id, plus 10 for each older link of this learner that the
-    /// leader has not noticed the end of. (Production never gives an id again. Nothing of a closed link is
-    /// left that could mistake the next one for it, so these ids make equal states equal.)
-    pub id: LinkId,
-    /// Who has connected.
-    pub learner: ServerId,
-    /// To whom.
-    pub leader: ServerId,
-    /// Does this end still take what comes?
-    pub learner_open: bool,
-    /// The same.
-    pub leader_open: bool,
-    to_leader: Vec<Message>,
-    to_learner: Vec<Message>,
-    /// Has the leader sent NEWLEADER, and not yet UPTODATE?
-    synchronizing: bool,
-    /// Has the learner acknowledged anything but an epoch?
-    acknowledged: bool,
-}
-
-impl Link {
-    /// The learner sends.
-    fn learner_sends(&mut self, message: &Message) -> Held<()> {
-        if self.leader_open {
-            self.to_leader.push(message.clone());
-        }
-        let Message::Packet(packet) = message else { return Ok(()) };
-        if packet.known_kind() != Some(PacketKind::Ack) {
-            return Ok(());
-        }
-        let first = !std::mem::replace(&mut self.acknowledged, true);
-        if first && packet.zxid.counter() != 0 {
-            let (learner, packet) = (self.learner, words::packet(packet));
-            let what = format!("follower {learner} sends {packet} before the ACK of NEWLEADER");
-            return Err(Broken { rule: Rule::OldPeers, what });
-        }
-        Ok(())
-    }
-
-    /// The leader sends.
-    fn leader_sends(&mut self, message: &Message) -> Held<()> {
-        if self.learner_open {
-            self.to_learner.push(message.clone());
-        }
-        let Message::Packet(packet) = message else { return Ok(()) };
-        match packet.known_kind() {
-            Some(PacketKind::NewLeader) => self.synchronizing = true,
-            Some(PacketKind::UpToDate) => self.synchronizing = false,
-            Some(PacketKind::Commit) if self.synchronizing => {
-                let (leader, learner, packet) = (self.leader, self.learner, words::packet(packet));
-                let what =
-                    format!("{leader} sends {packet} to {learner} between NEWLEADER and UPTODATE");
-                return Err(Broken { rule: Rule::OldPeers, what });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
 
 /// What has been used up of the bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -131,67 +38,6 @@ pub struct World {
     pub votes: BTreeMap<(ServerId, ServerId), Notification>,
     /// Used up so far.
     pub spent: Spent,
-}
-
-/// Remembers what servers do with events, since many worlds contain the same server, and listens to them
-/// if anyone wants to read it.
-#[derive(Default)]
-pub struct Driver {
-    known: HashMap<(u64, u64), Rc<Kept>, foldhash::fast::FixedState>,
-    servers: HashMap<u64, Rc<Hashed<Server>>, foldhash::fast::FixedState>,
-    links: HashMap<u64, Rc<Hashed<Link>>, foldhash::fast::FixedState>,
-    ghosts: HashMap<u64, Rc<Hashed<Ghost>>, foldhash::fast::FixedState>,
-    /// Elections that do not end: the members, and the state of all servers.
-    pub futile: HashSet<(u8, [u64; SERVERS as usize]), foldhash::fast::FixedState>,
-    /// Rules that are not heeded, to see what follows where they do not hold.
-    without: Vec<Rule>,
-    /// Lines of the conversation, if wanted.
-    pub said: Option<Vec<String>>,
-}
-
-/// An [`Outcome`] whose server is shared.
-pub struct Kept {
-    server: Rc<Hashed<Server>>,
-    outcome: Outcome,
-}
-
-impl Driver {
-    /// One that does not heed these rules.
-    pub fn heedless_of(rules: &[Rule]) -> Driver {
-        Driver { without: rules.to_vec(), ..Driver::default() }
-    }
-
-    /// What `server` does with `event`.
-    pub fn outcome(&mut self, server: &Rc<Hashed<Server>>, event: &Event) -> Rc<Kept> {
-        let speak = self.said.is_some();
-        let Driver { known, servers, .. } = self;
-        let mut make = || {
-            let (server, outcome) = server.handle(event, speak);
-            let server = Hashed::new(server);
-            let server = servers.entry(server.hash).or_insert(server).clone();
-            Rc::new(Kept { server, outcome })
-        };
-        if speak {
-            return make();
-        }
-        let key = (server.hash, hash_of(event));
-        known.entry(key).or_insert_with(make).clone()
-    }
-
-    /// Forgives what breaks a rule that is not heeded. A failed assertion leaves nothing to go on with.
-    fn heed(&self, held: Held<()>) -> Held<()> {
-        held.or_else(|broken| {
-            let forgiven = self.without.contains(&broken.rule) && broken.rule != Rule::Assertion;
-            if forgiven { Ok(()) } else { Err(broken) }
-        })
-    }
-
-    /// Tells, if anyone listens.
-    pub fn say(&mut self, lines: &[String]) {
-        if let Some(said) = &mut self.said {
-            said.extend(lines.iter().map(|line| format!("      {line}")));
-        }
-    }
 }
 
 /// A world, unless a rule is broken.
@@ -251,7 +97,7 @@ impl World {
 
     /// The link of a learner to its leader.
     pub fn link_of(&self, learner: ServerId) -> Option<&Link> {
-        self.links().find(|link| link.learner == learner && link.learner_open)
+        self.links().find(|link| link.is_of(learner))
     }
 
     /// Happens to server `id`, with all that follows from it at once.
@@ -295,7 +141,7 @@ impl World {
     pub fn propose(&mut self, id: ServerId, driver: &mut Driver) -> Option<Held<()>> {
         let server = self.server(id);
         let zxid = server.zab.as_ref()?.next_zxid()?;
-        let txn = crate::disk::Txn { zxid, value: self.ghost.proposed.len() as u8 };
+        let txn = Txn { zxid, value: self.ghost.proposed.len() as u8 };
         let mut ghost = (**self.ghost).clone();
         let result = ghost.broadcasts(id, txn, &server.tree);
         self.ghost = Hashed::new(ghost);
@@ -331,8 +177,8 @@ impl World {
     }
 
     fn send(&mut self, id: ServerId, sent: &Sent) -> Held<()> {
-        let mine = |link: &Link| link.learner == id && link.learner_open;
-        let led = |link: &Link| link.leader == id && link.leader_open;
+        let mine = |link: &Link| link.is_of(id);
+        let led = |link: &Link| link.is_led_by(id);
         let of = |which: LinkId| move |link: &Link| led(link) && link.id == which;
         match sent {
             Sent::Vote(to, notification) => {
@@ -384,23 +230,10 @@ impl World {
         if self.server(learner).connecting != Some(leader) || !self.server(leader).listening {
             return Ok(());
         }
-        let taken = |id: LinkId| {
-            self.links().any(|link| link.leader == leader && link.leader_open && link.id == id)
-        };
+        let taken = |id: LinkId| self.links().any(|link| link.is_led_by(leader) && link.id == id);
         let id = (0..).map(|older| learner as LinkId + 10 * older).find(|id| !taken(*id));
-        let link = Link {
-            id: id.unwrap_or_default(),
-            learner,
-            leader,
-            learner_open: true,
-            leader_open: true,
-            to_leader: Vec::new(),
-            to_learner: Vec::new(),
-            synchronizing: false,
-            acknowledged: false,
-        };
-        let id = link.id;
-        self.links.push(Hashed::new(link));
+        let id = id.unwrap_or_default();
+        self.links.push(Hashed::new(Link::new(id, learner, leader)));
         self.forget_links();
         self.event(leader, &Event::Input(Input::LearnerConnected(id)), driver)?;
         self.event(learner, &Event::Input(Input::LeaderConnected), driver)
@@ -424,7 +257,7 @@ impl World {
 
     /// The next message on this link to this leader.
     pub fn next_to_leader(&self, leader: ServerId, id: LinkId) -> Option<&Message> {
-        let here = |link: &&Link| link.leader == leader && link.leader_open && link.id == id;
+        let here = |link: &&Link| link.is_led_by(leader) && link.id == id;
         self.links().find(here)?.to_leader.first()
     }
 
@@ -454,7 +287,7 @@ impl World {
         let message = self.next_to_learner(learner)?.clone();
         driver.say(&[format!("{learner} gets {} from its leader", words::message(&message))]);
         self.change(
-            |link| link.learner == learner && link.learner_open,
+            |link| link.is_of(learner),
             |link| {
                 link.to_learner.remove(0);
                 link.learner_open = !matches!(message, Message::Closed);
@@ -474,7 +307,7 @@ impl World {
         let message = self.next_to_leader(leader, id)?.clone();
         driver.say(&[format!("{leader} gets {} from {}", words::message(&message), id % 10)]);
         self.change(
-            |link| link.leader == leader && link.leader_open && link.id == id,
+            |link| link.is_led_by(leader) && link.id == id,
             |link| {
                 link.to_leader.remove(0);
                 link.leader_open = !matches!(message, Message::Closed);
@@ -482,24 +315,5 @@ impl World {
         );
         self.forget_links();
         Some(self.event(leader, &World::event_for_leader(id, &message), driver))
-    }
-}
-
-impl Kept {
-    /// Is all that happened inside this server, and is its disk idle before and after?
-    pub fn is_quiet(&self, before: &Server) -> bool {
-        let Outcome { sent, seen, broken, .. } = &self.outcome;
-        let idle = before.disk.queue.is_empty() && self.server.disk.queue.is_empty();
-        sent.is_empty() && seen.is_empty() && broken.is_none() && idle
-    }
-
-    /// The server's hash after it.
-    pub fn hash(&self) -> u64 {
-        self.server.hash
-    }
-
-    /// Has the server a role after it?
-    pub fn in_role(&self) -> bool {
-        self.server.in_role()
     }
 }
