@@ -1,6 +1,6 @@
 //! What is known already: a server does the same with the same event in all worlds that contain it.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -18,6 +18,7 @@ pub fn hash_of(value: &impl Hash) -> u64 {
 }
 
 /// A shared value and its hash.
+#[derive(Debug)]
 pub struct Hashed<T> {
     /// [`hash_of`] the value.
     pub hash: u64,
@@ -28,6 +29,13 @@ impl<T: Hash> Hashed<T> {
     /// Shares a value.
     pub fn new(value: T) -> Rc<Hashed<T>> {
         Rc::new(Hashed { hash: hash_of(&value), value })
+    }
+}
+
+/// Its hash stands for it.
+impl<T> Hash for Hashed<T> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
     }
 }
 

@@ -56,18 +56,18 @@ fn exchange(world: &mut World, members: Members, driver: &mut Driver) -> Held<bo
     for from in members.ids() {
         let Some(vote) = world.server(from).vote.clone() else { continue };
         for to in members.ids().filter(|to| *to != from) {
-            world.votes.insert((from, to), vote.clone());
+            world.vote(from, to, vote.clone());
         }
     }
     let (mut messages, mut silences) = (0, 0);
     loop {
-        world.votes.retain(|(from, to), _| members.has(*from) && members.has(*to));
-        if let Some(((from, to), notification)) = world.votes.pop_first() {
+        world.votes.retain(|(from, to, _)| members.has(*from) && members.has(*to));
+        if !world.votes.is_empty() {
             messages += 1;
             if messages > MOST_MESSAGES {
                 return Ok(false);
             }
-            world.event(to, &Event::Input(Input::Notified { from, notification }), driver)?;
+            world.deliver_vote(0, driver)?;
             continue;
         }
         let waiting: Vec<_> = looking(world, members).collect();

@@ -4,12 +4,14 @@
 
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use oxkeeper_proto::quorum::{Notification, Packet, ServerState};
 use oxkeeper_proto::{Epoch, ServerId};
 use oxkeeper_zab::{Input, LinkId, Zab};
 
 use crate::disk::{Disk, Txn};
+use crate::driver::Hashed;
 use crate::rules::{Broken, Rule};
 use crate::turn::Turn;
 
@@ -50,7 +52,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Sent {
-    Vote(ServerId, Notification),
+    Vote(ServerId, Rc<Hashed<Notification>>),
     Connect(ServerId),
     CloseLeader,
     ToLeader(Message),
@@ -100,7 +102,7 @@ pub struct Server {
     /// A leader it tries to connect to.
     pub connecting: Option<ServerId>,
     /// LOOKING, and no longer busy with the end of its last role: its vote.
-    pub vote: Option<Notification>,
+    pub vote: Option<Rc<Hashed<Notification>>>,
     /// The last epoch announced to it, in this role.
     pub announced: Epoch,
 }

@@ -101,7 +101,7 @@ impl World {
             self.steps_of(id, bounds, &mut steps);
         }
         if bounds.fine {
-            steps.extend(self.votes.keys().map(|(from, to)| Step::Vote(*from, *to)));
+            steps.extend(self.votes.iter().map(|(from, to, _)| Step::Vote(*from, *to)));
             let agrees = |id: &ServerId| self.server(*id).vote.is_some();
             steps.extend((1..=SERVERS).filter(agrees).map(Step::Quiet));
         } else if self.spent.elections < bounds.most.elections {
@@ -202,8 +202,8 @@ impl World {
         let done = match step {
             Step::Elect(members) => election::hold(&mut world, members, driver)?,
             Step::Vote(from, to) => {
-                let notification = world.votes.remove(&(from, to))?;
-                world.event(to, &Event::Input(Input::Notified { from, notification }), driver)
+                let at = world.votes.iter().position(|vote| (vote.0, vote.1) == (from, to))?;
+                world.deliver_vote(at, driver)
             }
             Step::Quiet(id) => {
                 let done = world.event(id, &Event::Wait, driver);
@@ -254,7 +254,7 @@ impl World {
         // On a new connection those that look repeat their last word.
         for from in (1..=SERVERS).filter(|from| *from != id) {
             if let Some(vote) = self.server(from).vote.clone() {
-                self.votes.insert((from, id), vote);
+                self.vote(from, id, vote);
             }
         }
         self.event(id, &Event::Start { fine: bounds.fine }, driver)
@@ -265,7 +265,7 @@ impl World {
     fn crash(&mut self, id: ServerId, bounds: &Bounds, driver: &mut Driver) -> Held<()> {
         self.close_learner_ends(|link| link.is_of(id));
         self.close_leader_ends(|link| link.is_led_by(id));
-        self.votes.retain(|(from, to), _| *from != id && *to != id);
+        self.votes.retain(|(from, to, _)| *from != id && *to != id);
         self.event(id, &Event::Crash, driver)?;
         if bounds.fine { Ok(()) } else { self.start(id, bounds, driver) }
     }

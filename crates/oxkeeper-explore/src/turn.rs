@@ -6,6 +6,7 @@ use oxkeeper_proto::{Epochs, ServerId};
 use oxkeeper_zab::{Config, DiskRequest, Effect, ElectionRequest, Input, Output, PortRequest, Zab};
 
 use crate::disk::{COMMIT_LOG_COUNT, Done, Request, Txn, short};
+use crate::driver::Hashed;
 use crate::rules::{Broken, Rule};
 use crate::server::{Event, Message, SERVERS, Seen, Sent, Server};
 use crate::words;
@@ -152,7 +153,9 @@ impl Turn {
             }
             match output {
                 Output::Election(ElectionRequest::Notify { to, notification }) => {
-                    if notification.state == ServerState::Looking as i32 {
+                    let looking = notification.state == ServerState::Looking as i32;
+                    let notification = Hashed::new(notification);
+                    if looking {
                         self.server.vote = Some(notification.clone());
                     }
                     self.sent.push(Sent::Vote(to, notification));

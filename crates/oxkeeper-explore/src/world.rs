@@ -3,7 +3,6 @@
 //! Parts are shared between worlds and know their hash, so that the next world costs little more than
 //! what differs in it.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use oxkeeper_proto::ServerId;
@@ -34,8 +33,8 @@ pub struct World {
     /// By leader and id; those that the leader has closed last.
     links: Vec<Rc<Hashed<Link>>>,
     ghost: Rc<Hashed<Ghost>>,
-    /// Notifications under way: one slot per direction, the newest wins.
-    pub votes: BTreeMap<(ServerId, ServerId), Notification>,
+    /// Notifications under way, by sender and receiver: one slot per direction, the newest wins.
+    pub votes: Vec<(ServerId, ServerId, Rc<Hashed<Notification>>)>,
     /// Used up so far.
     pub spent: Spent,
 }
@@ -50,7 +49,7 @@ impl World {
             servers: servers.map(Hashed::new),
             links: Vec::new(),
             ghost: Hashed::new(ghost),
-            votes: BTreeMap::new(),
+            votes: Vec::new(),
             spent: Spent::default(),
         }
     }
@@ -151,6 +150,22 @@ impl World {
         Some(self.event(id, &Event::Input(Input::Propose(txn.proposal())), driver))
     }
 
+    /// Puts a notification into its slot.
+    pub fn vote(&mut self, from: ServerId, to: ServerId, vote: Rc<Hashed<Notification>>) {
+        let slot = self.votes.binary_search_by_key(&(from, to), |(from, to, _)| (*from, *to));
+        match slot {
+            Ok(at) => self.votes[at].2 = vote,
+            Err(at) => self.votes.insert(at, (from, to, vote)),
+        }
+    }
+
+    /// A notification arrives.
+    pub fn deliver_vote(&mut self, at: usize, driver: &mut Driver) -> Held<()> {
+        let (from, to, vote) = self.votes.remove(at);
+        let notification = (**vote).clone();
+        self.event(to, &Event::Input(Input::Notified { from, notification }), driver)
+    }
+
     // ---- links
 
     fn edit(
@@ -183,7 +198,7 @@ impl World {
         match sent {
             Sent::Vote(to, notification) => {
                 if self.server(*to).zab.is_some() {
-                    self.votes.insert((id, *to), notification.clone());
+                    self.vote(id, *to, notification.clone());
                 }
             }
             Sent::ToLeader(message) => return self.edit(mine, |link| link.learner_sends(message)),
