@@ -44,7 +44,8 @@ impl World<'_> {
     pub fn check_hang(&self, server: usize) -> Result<(), Violation> {
         let me = &self.servers[server];
         let Some(process) = &me.process else { return Ok(()) };
-        let stuck = process.queue.append_since().filter(|_| me.hangs_until > self.now);
+        let hangs = me.hangs_until > self.now && !self.plan.shape.is_standalone();
+        let stuck = process.queue.append_since().filter(|_| hangs);
         let now = self.clocks(server).mono_ms;
         match stuck {
             Some(since) if process.seen.leads() && since + self.longest_append() < now => {
@@ -60,7 +61,8 @@ impl World<'_> {
 
     /// When all other faults are over: on some runs the leader's disk hangs, and nobody ends that.
     pub fn begin_last_hang(&mut self) {
-        let Some(leader) = leader_of(&self.servers).filter(|_| self.dice.one_in(8)) else { return };
+        let chosen = self.dice.one_in(8);
+        let Some(leader) = leader_of(&self.servers).filter(|_| chosen) else { return };
         // Those who have lost something do not vote: a quorum must be left without them and this one.
         if !self.others_suffice(leader) {
             return;
