@@ -27,6 +27,10 @@ pub struct Summary {
     pub ensembles: BTreeMap<String, u64>,
     pub longest_without_leader: u64,
     pub longest_without_service: u64,
+    /// What disks did, and what came of it.
+    pub disks: BTreeMap<&'static str, u64>,
+    /// Losses of power, by what the storage was doing.
+    pub power_lost: BTreeMap<&'static str, u64>,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -58,6 +62,11 @@ impl Summary {
         *self.losses.entry(why).or_default() += 1;
     }
 
+    /// Counts what a disk did, or what came of it.
+    pub fn count_disk(&mut self, what: &'static str) {
+        *self.disks.entry(what).or_default() += 1;
+    }
+
     /// Counts a leader's synchronizations.
     pub fn add_syncs(&mut self, counts: SyncCounts) {
         self.diffs += counts.diff;
@@ -79,6 +88,12 @@ impl AddAssign<&Summary> for Summary {
         }
         for (kind, count) in &other.ensembles {
             *self.ensembles.entry(kind.clone()).or_default() += count;
+        }
+        for (what, count) in &other.disks {
+            *self.disks.entry(what).or_default() += count;
+        }
+        for (phase, count) in &other.power_lost {
+            *self.power_lost.entry(phase).or_default() += count;
         }
         self.purged += other.purged;
         self.elections += other.elections;
@@ -110,6 +125,8 @@ impl std::fmt::Display for Summary {
         writeln!(f, "ensembles: {}", Counts(&self.ensembles))?;
         writeln!(f, "faults: {}", Counts(&self.faults))?;
         writeln!(f, "ends of roles: {}", Counts(&self.losses))?;
+        writeln!(f, "disks: {}", Counts(&self.disks))?;
+        writeln!(f, "power lost in: {}", Counts(&self.power_lost))?;
         writeln!(
             f,
             "crashes {}, elections {}, leaders {}",

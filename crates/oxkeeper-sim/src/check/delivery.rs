@@ -84,6 +84,11 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
+    /// Hash of the payload that was proposed with this zxid.
+    pub fn hash_of(&self, zxid: Zxid) -> Option<u64> {
+        self.broadcast.get(&zxid).map(|first| first.hash)
+    }
+
     fn log(&mut self, server: usize) -> &mut FollowedLog {
         self.logs.entry(server).or_default()
     }

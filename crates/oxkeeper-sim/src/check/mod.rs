@@ -77,6 +77,11 @@ impl Checks {
             .broken(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}")))
     }
 
+    /// Digest of the tree after this zxid.
+    pub fn digest_at(&self, zxid: Zxid) -> Option<u64> {
+        self.digests.get(&zxid.0).map(|digest| digest.value)
+    }
+
     fn missing(&self, state: &State) -> Option<String> {
         for (path, value) in &self.kept {
             let Some(node) = state.tree.lookup(path) else {
@@ -299,7 +304,7 @@ impl World<'_> {
             return Ok(());
         }
         self.checks.committed = zxid;
-        let durable = |id: ServerId| self.servers[(id - 1) as usize].durable >= zxid;
+        let durable = |id: ServerId| self.servers[(id - 1) as usize].told() >= zxid;
         if !self.plan.ensemble.is_quorum(durable) {
             let who: Vec<_> =
                 self.plan.ensemble.servers.keys().filter(|id| durable(**id)).collect();

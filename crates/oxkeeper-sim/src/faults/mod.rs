@@ -8,7 +8,7 @@ mod process;
 pub mod schedule;
 
 pub use clock::ClockFault;
-pub use disk::DiskFault;
+pub use disk::{Ailment, DiskFault};
 pub use network::NetworkFault;
 pub use process::ProcessFault;
 
@@ -63,6 +63,8 @@ pub struct FaultState {
     pub led: u64,
     /// When each server was last seen serving, or was not fit to.
     pub served: Vec<u64>,
+    /// The server whose disk goes on to hang when all other faults are over.
+    pub last_hang: Option<usize>,
 }
 
 /// Who leads, with a quorum behind it.
@@ -121,11 +123,11 @@ impl World<'_> {
         self.narrow_at_the_end();
         self.faults.disturbed = self.now;
         for server in &mut self.servers {
-            server.disk.set_fuse(0);
             server.disk_slow = 1;
             server.paused_until = 0;
             server.frozen_until = 0;
         }
+        self.end_disk_faults();
         for server in 0..self.servers.len() {
             self.after(10_000, Event::Restart { server });
         }
