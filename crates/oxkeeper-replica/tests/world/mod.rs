@@ -400,10 +400,11 @@ impl World {
         self.task(name);
     }
 
-    /// `name` knows what `other` knows of its session.
-    pub fn pose(&mut self, name: &str, other: &str) {
+    /// `name` knows what `other` knows of its session, or `guesses` its password.
+    pub fn pose(&mut self, name: &str, other: &str, guesses: bool) {
         let session = self.clients[other].session;
-        self.clients.entry(name.to_owned()).or_default().session = session;
+        let someone = self.clients.entry(name.to_owned()).or_default();
+        (someone.session, someone.guesses) = (session, guesses);
     }
 
     /// The connection breaks.
