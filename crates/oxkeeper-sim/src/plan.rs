@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 
+use crate::clients::workload::WorkPlan;
 use crate::dice::Dice;
 use crate::faults::{Strike, schedule};
 use crate::shape::Shape;
@@ -39,6 +40,8 @@ pub struct Plan {
     pub snapshot_size_factor: f64,
     /// Number of clients.
     pub clients: usize,
+    /// What they do, and the settings that matter for it.
+    pub work: WorkPlan,
     /// What goes wrong, by time.
     pub strikes: Vec<Strike>,
     /// End of the faults, in µs.
@@ -78,6 +81,7 @@ impl Plan {
             snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
             snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
             clients: dice.between(2, 5) as usize,
+            work: WorkPlan::of(seed),
             strikes: Vec::new(),
             faults_end,
             work_end: faults_end + 4_000_000,
