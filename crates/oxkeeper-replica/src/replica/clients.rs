@@ -156,6 +156,13 @@ impl Replica {
         }
     }
 
+    /// Is the session of this connection served on it? Not if the role that took a request has ended, and not
+    /// if the session has another connection by now: what is late then must not follow what was lost.
+    fn serves(&self, client: &Client) -> bool {
+        let serving = self.sessions.get(&client.session());
+        self.serving && serving.is_some_and(|current| current.id == client.id)
+    }
+
     #[allow(clippy::too_many_arguments)]
     pub(super) fn on_request(
         &mut self,
@@ -168,8 +175,7 @@ impl Replica {
         out: &mut Vec<Output>,
     ) {
         let session = client.session();
-        if !self.serving || !self.clients.contains_key(&client.id) {
-            // The role that took the request has ended; its connections are being closed.
+        if !self.serves(&client) {
             return;
         }
         if !self.leading() {
@@ -235,7 +241,7 @@ impl Replica {
         body: Bytes,
         out: &mut Vec<Output>,
     ) {
-        if !self.serving || !self.clients.contains_key(&client.id) {
+        if !self.serves(&client) {
             return;
         }
         let session = client.session();
