@@ -287,7 +287,8 @@ impl ClientChecks {
         if flow.moved || turns.over.contains(&asked.conn) {
             return Ok(Err(ErrorCode::SessionMoved));
         }
-        if turns.now != asked.conn {
+        // One that fails may do so before anyone asks for the session.
+        if turns.now != asked.conn && !has_failed(txn) {
             turns.over.insert(turns.now);
             turns.now = asked.conn;
         }

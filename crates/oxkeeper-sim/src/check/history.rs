@@ -51,7 +51,9 @@ impl History {
     /// Can a server that serves be in the state `zxid`: a committed one, or the begin of an epoch?
     pub fn is_state(&self, zxid: i64) -> bool {
         let begins = Zxid(zxid).counter() == 0 && self.epochs.contains(&Zxid(zxid).epoch());
-        begins || zxid == self.first || self.committed.binary_search_by_key(&zxid, |txn| txn.zxid).is_ok()
+        begins
+            || zxid == self.first
+            || self.committed.binary_search_by_key(&zxid, |txn| txn.zxid).is_ok()
     }
 
     /// All disks begin with this state.
