@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 
+use crate::clients::workload::WorkPlan;
 use crate::dice::Dice;
 use crate::disk::DiskPlan;
 use crate::faults::{Strike, schedule};
@@ -42,6 +43,8 @@ pub struct Plan {
     pub disk: DiskPlan,
     /// Number of clients.
     pub clients: usize,
+    /// What they do, and the settings that matter for it.
+    pub work: WorkPlan,
     /// What goes wrong, by time.
     pub strikes: Vec<Strike>,
     /// End of the faults, in µs.
@@ -82,6 +85,7 @@ impl Plan {
             snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
             disk: DiskPlan::of(seed),
             clients: dice.between(2, 5) as usize,
+            work: WorkPlan::of(seed),
             strikes: Vec::new(),
             faults_end,
             work_end: faults_end + 4_000_000,

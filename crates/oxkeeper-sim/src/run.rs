@@ -44,7 +44,12 @@ pub struct Summary {
     pub sessions: u64,
     pub resumed: u64,
     pub expired: u64,
+    pub moved: u64,
+    pub intrusions: u64,
+    /// Requests sent, by operation.
+    pub requests: BTreeMap<&'static str, u64>,
     pub writes: u64,
+    pub failed_writes: u64,
     pub reads: u64,
     pub notifications: u64,
     /// Sum of the runs' trace hashes: equal when nothing about the runs has changed.
@@ -111,6 +116,12 @@ impl AddAssign<&Summary> for Summary {
         self.sessions += other.sessions;
         self.resumed += other.resumed;
         self.expired += other.expired;
+        self.moved += other.moved;
+        self.intrusions += other.intrusions;
+        for (name, count) in &other.requests {
+            *self.requests.entry(name).or_default() += count;
+        }
+        self.failed_writes += other.failed_writes;
         self.writes += other.writes;
         self.reads += other.reads;
         self.notifications += other.notifications;
@@ -147,14 +158,24 @@ impl std::fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
-            self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
+            "sessions {} (resumed {}, moved {}, expired {}, wrong passwords {}), writes answered {} (failed {}), \
+             reads {}, notifications {}",
+            self.sessions,
+            self.resumed,
+            self.moved,
+            self.expired,
+            self.intrusions,
+            self.writes,
+            self.failed_writes,
+            self.reads,
+            self.notifications
         )?;
         writeln!(
             f,
             "longest in a calm, in ticks: without leader {}, without service of a server {}",
             self.longest_without_leader, self.longest_without_service
         )?;
+        writeln!(f, "requests: {}", Counts(&self.requests))?;
         write!(f, "traces {:016x}", self.traces)
     }
 }

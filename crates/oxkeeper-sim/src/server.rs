@@ -151,6 +151,11 @@ impl Server {
     }
 }
 
+/// Bounds of session timeouts, in ms.
+pub const MIN_TIMEOUT_MS: i32 = 200;
+/// The upper one.
+pub const MAX_TIMEOUT_MS: i32 = 4_000;
+
 impl World<'_> {
     /// Starts a process on what the disk holds.
     pub fn restart(&mut self, server: usize) -> Result<(), Violation> {
@@ -214,8 +219,12 @@ impl World<'_> {
             store: self.store_settings(),
             clients: self.client_port_settings(server),
             replica: ReplicaConfig {
-                prepare: PrepareSettings::default(),
-                reap_interval_ms: 60_000,
+                prepare: PrepareSettings {
+                    extended_types: self.plan.work.rules.extended_types,
+                    enforce_quota: self.plan.work.rules.enforce_quota,
+                    ..PrepareSettings::default()
+                },
+                reap_interval_ms: self.plan.work.reap_interval_ms,
                 reap_per_minute: 10_000,
                 leader_serves: shape.leader_serves,
                 config_node: (!shape.is_standalone()).then(|| (self.plan.ensemble.to_string(), 0)),
@@ -291,8 +300,8 @@ impl World<'_> {
         ClientPortSettings {
             server: server as i64 + 1,
             tick_ms: self.plan.tick_ms,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 4_000,
+            min_session_timeout_ms: MIN_TIMEOUT_MS,
+            max_session_timeout_ms: MAX_TIMEOUT_MS,
             auth: AuthSettings::default(),
             limits: LimitSettings::default(),
         }
@@ -413,6 +422,7 @@ impl World<'_> {
         }
         let mut node = process.node.take().expect("no step is under way");
         let mailbox = std::mem::take(&mut process.mailbox);
+        self.follow_mail(server, &mailbox);
         for mail in mailbox {
             self.tell(|world| world.tell_mail(server, &mail));
             node.handle(clocks, mail);
@@ -449,7 +459,10 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         }
         let result = match output {
             Output::Disk(request) => world.check_request(server, request),
-            Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
+            Output::Port(PortRequest::ToLeader(packet)) => {
+                world.follow_packet(server, packet);
+                world.check_ack(server, packet)
+            }
             Output::Port(PortRequest::ToLearner(link, packet)) => {
                 world.check_commit(server, *link, packet)
             }

@@ -182,13 +182,13 @@ impl<'t> World<'t> {
                 .map(|index| Server::new(index, plan.shape.drifts[index], &plan.disk, aims.clone()))
                 .collect(),
             clients: (0..plan.clients)
-                .map(|index| SimClient::new(index, servers + index))
+                .map(|index| SimClient::new(index, servers + index, &plan))
                 .collect(),
+            checks: Checks::new(&plan),
             plan,
             net: Network::default(),
             conns: BTreeMap::new(),
             elections: ElectionPort::default(),
-            checks: Checks::default(),
             summary: Summary::default(),
             faults: FaultState::default(),
             aims,

@@ -98,6 +98,11 @@ impl Deliveries {
         self.broadcast.retain(|zxid, _| *zxid <= last);
     }
 
+    /// Delivered anywhere, in order, behind the first `known`.
+    pub fn committed_since(&self, known: usize) -> &[Entry] {
+        &self.committed[known..]
+    }
+
     /// A role asks for an append.
     pub fn appended(&mut self, server: usize, proposal: &Proposal) -> Result<(), Violation> {
         let entry = Entry::of(proposal);
