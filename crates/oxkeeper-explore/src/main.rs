@@ -140,7 +140,7 @@ fn run(args: Args) -> bool {
             let report = search(scope, &options);
             let Ok(mut any) = broken.lock() else { return };
             tell(scope, &options, &report);
-            if let Some((what, path)) = &report.broken {
+            if let Some((_, path)) = &report.broken {
                 *any = true;
                 let words: Vec<_> = path.iter().map(ToString::to_string).collect();
                 tell_path(scope, &options, path);
@@ -150,7 +150,6 @@ fn run(args: Args) -> bool {
                     scope.name,
                     words.join(".")
                 );
-                let _ = what;
                 if let Ok(mut waiting) = waiting.lock() {
                     waiting.clear();
                 }

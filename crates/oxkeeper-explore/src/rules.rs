@@ -12,7 +12,8 @@ use crate::world::World;
 pub enum Rule {
     /// An epoch has one leader.
     Leadership,
-    /// Who begins to lead has everything that was ever committed.
+    /// Who begins to lead has everything that was ever committed; or, if a newer epoch has begun already, a
+    /// beginning of it.
     LeaderLogCompleteness,
     /// What is committed is durable at a quorum, from then on.
     CommitCompleteness,
@@ -108,7 +109,13 @@ impl Ghost {
                     let what = format!("epoch {epoch} is led by {id}, and was by {other}");
                     return broken(Rule::Leadership, what);
                 }
+                // The last ACK that a leader needs may be on its way while those who sent it elect the next
+                // one. It comes late then: what its epoch began with, others have gone on from.
+                let late = self.leaders.iter().any(|(of, ..)| epoch < of);
                 self.leaders.push((*epoch, id, tree.len()));
+                if late {
+                    return self.delivers(id, tree);
+                }
                 if let Some(lost) = self.committed.iter().find(|txn| !tree.contains(txn)) {
                     let what =
                         format!("leader {id} of epoch {epoch} lacks {lost:?}: it has {tree:?}");

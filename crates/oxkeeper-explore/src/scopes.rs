@@ -77,7 +77,7 @@ pub fn all() -> Vec<Scope> {
             about: "server 1 is about to get by DIFF what it lacks, and server 3 looks on",
             disks: BEHIND,
             begin: Begin::Synchronizing(ONE_AND_TWO),
-            bounds: bounds(30, 2, 1, 2, 2),
+            bounds: bounds(28, 2, 1, 2, 2),
             short_depth: 16,
         },
         Scope {
@@ -85,7 +85,7 @@ pub fn all() -> Vec<Scope> {
             about: "server 3 has a transaction that only it has, and looks on while 1 and 2 synchronize",
             disks: TAIL,
             begin: Begin::Synchronizing(ONE_AND_TWO),
-            bounds: bounds(26, 2, 1, 2, 2),
+            bounds: bounds(24, 2, 1, 2, 2),
             short_depth: 14,
         },
         Scope {
@@ -93,7 +93,7 @@ pub fn all() -> Vec<Scope> {
             about: "server 1 has a tail of an older epoch, and is about to get SNAP",
             disks: OLD_TAIL,
             begin: Begin::Synchronizing(Members::ALL),
-            bounds: bounds(24, 2, 1, 2, 2),
+            bounds: bounds(22, 2, 1, 2, 2),
             short_depth: 14,
         },
         Scope {

@@ -8,7 +8,7 @@ use crate::server::SERVERS;
 use crate::step::{Bounds, Members, Step};
 use crate::world::{Held, Spent, World};
 
-/// Steps that a recovery may take. Measured ones take up to a third of it.
+/// Steps that a recovery may take.
 const MOST_STEPS: usize = 400;
 
 /// The next thing that must happen sooner or later, whoever is slow: no fault, no election, no client.

@@ -91,3 +91,16 @@ fn a_leader_breaks_the_rules_of_leaders() {
     assert_eq!(rule(ghost.note(2, &leads(3, &[a]))), Some(Rule::LeaderLogCompleteness));
     assert_eq!(rule(ghost.broadcasts(2, txn(3, 1, 2), &[a])), Some(Rule::PrimaryIntegrity));
 }
+
+#[test]
+fn a_leader_that_comes_late_needs_only_what_its_epoch_began_with() {
+    let (a, b, c) = (txn(1, 1, 0), txn(1, 2, 1), txn(3, 1, 2));
+    let proposed = vec![a, b, c];
+    let mut ghost = Ghost { committed: vec![a], proposed, ..Ghost::default() };
+    ghost.note(1, &leads(3, &[a])).expect("the leader of epoch 3");
+    ghost.note(1, &Seen::Commits { tree: vec![a, c] }).expect("its commit");
+    ghost.note(2, &leads(2, &[a])).expect("the leader of epoch 2 comes late");
+    assert_eq!(ghost.committed, [a, c]);
+    let other = ghost.note(2, &leads(1, &[a, b])).expect_err("what nobody has gone on from");
+    assert_eq!(other.rule, Rule::Agreement);
+}
