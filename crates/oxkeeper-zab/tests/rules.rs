@@ -115,3 +115,17 @@ fn a_newer_epoch_beats_a_longer_log() {
     server.timeout();
     assert_eq!(server.zab.leader(), Some(1));
 }
+
+/// The leader was gone before the disk said that it could not cut: the next one must be asked for a snapshot
+/// all the same, or it would ask for the same cut again.
+#[test]
+fn a_cut_that_fails_after_the_end_of_its_role_is_remembered() {
+    let mut server = Alone::follower(1, 1, &[(1, 1), (1, 2)]);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+    server.input(Input::AcceptedEpochSaved(2));
+    server.leader_says(PacketKind::Trunc, Zxid::new(1, 1));
+    server.input(Input::LeaderClosed);
+    assert!(!server.zab.needs_snapshot());
+    server.input(Input::TruncateFailed);
+    assert!(server.zab.needs_snapshot());
+}

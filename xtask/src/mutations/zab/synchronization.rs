@@ -297,4 +297,19 @@ pub const MUTATIONS: &[Mutation] = &[
         ),
         expected: "Digest, CommittedHistory",
     },
+    Mutation {
+        name: "failed-cut-is-forgotten-with-its-role",
+        bugs: &[],
+        rule: "A cut that fails after the end of its role is answered by a snapshot from the next leader.",
+        edits: &[edit(
+            ZAB,
+            "        let answer = core.on_disk(input);\n",
+            "        let answer = core.on_disk(input);\n        if let (Role::Stopping, \
+             crate::core::DiskAnswer::CannotCut) = (&self.role, &answer) {\n            \
+             core.needs_snapshot = false;\n        }\n",
+        )],
+        blind: &[],
+        test: Test("zab", "rules", "a_cut_that_fails_after_the_end_of_its_role_is_remembered"),
+        expected: "",
+    },
 ];
