@@ -2,6 +2,7 @@
 
 mod compare;
 mod deploy;
+mod explore;
 mod fuzz;
 mod image;
 mod install;
@@ -34,6 +35,8 @@ enum Chore {
     Install,
     /// Simulate whole ensembles from seeds: `cargo xtask sim --seeds 0..1000 --servers 5`
     Sim(sim::SimArgs),
+    /// Try every short run of three servers: `cargo xtask explore --short`
+    Explore(explore::ExploreArgs),
     /// Run every fuzz target for a while; needs a nightly toolchain
     Fuzz(fuzz::FuzzArgs),
     /// Measure Apache ZooKeeper 3.9.5 and Oxkeeper side by side and write docs/performance.md
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Install => install::run(),
         Chore::Sim(args) => sim::run(&args),
+        Chore::Explore(args) => explore::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Compare(args) => compare::run(&args),
         Chore::Mutations(args) => mutations::run(&args),

@@ -5,17 +5,19 @@ use std::process::Command;
 use clap::Args;
 
 use crate::stages::Stages;
-use crate::tools::{Outcome, cargo, command, oxkeeper, root};
-use crate::{deploy, image, install, sim};
+use crate::tools::{Outcome, cargo, command, oxkeeper};
+use crate::{deploy, explore, image, install, sim};
 
-/// Seeds of a run: enough to notice, few enough to wait for.
-const SIM_SEEDS: &str = "0..200";
+/// Seeds that every run simulates; beside them come fresh ones, which it prints.
+const SIM_SEEDS: &str = "0..1500";
+/// So long for the fresh ones.
+const FRESH_MINUTES: &str = "1.5";
 const DIFFERENTIAL_SEEDS: &str = "0..5";
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, deploy, pod, blackbox, traps, zkcli,
-    /// differential, storage-faults
+    /// Run only these stages: install, fmt, clippy, deny, test, build, image, sim, explore, deploy, pod, blackbox, traps,
+    /// zkcli, differential, storage-faults
     stages: Vec<String>,
     /// Rounds of the fault campaigns; 50 is the full campaign
     #[arg(long, default_value_t = 3)]
@@ -37,13 +39,11 @@ pub fn run(args: &TestArgs) -> Outcome {
     stages.run("test", || run_cargo(&["test", "-q", "--workspace"]));
     let built = stages.run("build", || run_cargo(&["build", "-q", "--release", "-p", "oxkeeper"]));
     let imaged = stages.run("image", image::run_both);
-    let simulator = root().join("crates/oxkeeper-sim/src");
-    if simulator.join("main.rs").exists() || simulator.join("bin").exists() {
-        let seeds = ["--seeds".to_owned(), SIM_SEEDS.to_owned()];
-        stages.run("sim", || crate::tools::run(&mut sim::command(&seeds)));
-    } else {
-        stages.skip("sim", "the simulator has no binary yet");
-    }
+    stages.run("sim", || {
+        simulate(&["--seeds", SIM_SEEDS])?;
+        simulate(&["--fresh", "--minutes", FRESH_MINUTES])
+    });
+    stages.run("explore", || crate::tools::run(&mut explore::command(&["--short".to_owned()])));
     let installed = stages.run("install", install::run);
     if installed {
         stages.run("deploy", deploy::test);
@@ -63,6 +63,11 @@ pub fn run(args: &TestArgs) -> Outcome {
         }
     }
     stages.summary()
+}
+
+fn simulate(words: &[&str]) -> Outcome {
+    let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    crate::tools::run(&mut sim::command(&words))
 }
 
 fn black_box(stages: &mut Stages, args: &TestArgs) {

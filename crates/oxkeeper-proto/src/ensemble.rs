@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 use crate::ServerId;
 
 /// May a server vote?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Role {
     Participant,
@@ -20,7 +20,7 @@ pub enum Role {
 
 /// `host:port`; the host is kept as written (name, IPv4, or IPv6 perhaps with a zone) and resolved at
 /// each use.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// Without brackets.
     pub host: String,
@@ -59,7 +59,7 @@ fn canonical(host: &str) -> Cow<'_, str> {
 }
 
 /// One pair of peer addresses.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddress {
     /// As written, without brackets.
     pub host: String,
@@ -70,7 +70,7 @@ pub struct PeerAddress {
 }
 
 /// One `server.N=` entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerSpec {
     /// At least one; more only with `multiAddress.enabled`.
     pub addresses: Vec<PeerAddress>,
@@ -133,7 +133,7 @@ impl fmt::Display for ServerSpec {
 }
 
 /// The members and the version of a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EnsembleConfig {
     /// All members by id.
     pub servers: BTreeMap<ServerId, ServerSpec>,

@@ -88,7 +88,7 @@ impl fmt::LowerHex for Zxid {
 
 /// The two epochs that a member keeps on disk. Never `accepted < current`.
 /// Source: `docs/spec/quorum-protocol.md` 2, `docs/spec/storage-formats.md` 10.1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epochs {
     /// acceptedEpoch: the newest epoch that this server has promised to take part in.
     pub accepted: Epoch,

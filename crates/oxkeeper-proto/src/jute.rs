@@ -9,7 +9,7 @@ use std::borrow::Cow;
 pub const DEFAULT_MAX_BUFFER: usize = 0xf_ffff;
 
 /// Why bytes did not decode. Offsets count from the start of the message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Hash, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The input ended inside a field.
     #[error("message ends at byte {at}: {needed} more bytes needed")]

@@ -15,7 +15,7 @@ pub const PROTOCOL_VERSION: i32 = 0x10000;
 macro_rules! packet_kinds {
     ($($(#[$meta:meta])* $name:ident = $value:expr,)*) => {
         /// Packet types of the quorum port (`docs/spec/quorum-protocol.md` 8.2).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(i32)]
         pub enum PacketKind { $($(#[$meta])* $name = $value,)* }
 
@@ -70,7 +70,7 @@ packet_kinds! {
 }
 
 /// One packet of the quorum port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {
     /// A [`PacketKind`] number, or one we do not know.
     pub kind: i32,
@@ -205,7 +205,7 @@ pub fn put_touch(out: &mut Vec<u8>, session: i64, timeout_ms: i32) {
 }
 
 /// What a server of the ensemble is doing, as notifications tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 #[allow(missing_docs)]
 pub enum ServerState {
@@ -232,7 +232,7 @@ impl ServerState {
 pub const NO_VOTE: i64 = i64::MIN;
 
 /// One message of the election port: the sender's vote and state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notification {
     /// A [`ServerState`] number.
     pub state: i32,

@@ -337,6 +337,7 @@ fn zab_config(config: &ServerConfig, quorum: &QuorumConfig) -> oxkeeper_zab::Con
         commit_log_count: config.storage.commit_log_count,
         force_snapshot_sync: quorum.force_snapshot_sync,
         fast_election: true,
+        limits: oxkeeper_zab::Limits::default(),
     }
 }
 

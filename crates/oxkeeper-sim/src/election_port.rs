@@ -61,7 +61,7 @@ impl World<'_> {
         if self.elections.conns.contains_key(&pair(from, to)) || !self.servers[from].is_up() {
             return;
         }
-        let reachable = !self.is_blocked(from, to) && self.servers[to].is_up();
+        let reachable = !self.is_blocked(from, to, Kind::Election) && self.servers[to].is_up();
         if !reachable {
             self.zab_input(from, Z::ElectionLink { peer: to as i64 + 1, up: false });
             let delay = self.dice.between(50_000, 200_000);
@@ -96,7 +96,7 @@ impl World<'_> {
                 self.zab_input(node, Z::ElectionLink { peer, up: false });
                 self.dial_election(node, other);
             }
-            Message::Bytes(_) | Message::Snapshot(_) => {}
+            Message::Bytes(_) => {}
         }
     }
 

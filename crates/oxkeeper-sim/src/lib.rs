@@ -12,28 +12,38 @@
 //! | [`store`] | its disk queue, periodic snapshots |
 //! | [`fuse`] | a disk that loses power after any operation |
 //! | [`net`] | connections, delays, partitions, resets |
-//! | [`quorum_port`], [`election_port`], [`client_port`] | what arrives on the three ports |
-//! | [`workload`], [`session`] | clients: what they send, what they may see |
-//! | [`faults`] | crashes, partitions, pauses |
-//! | [`check`] | what must hold for all servers |
+//! | [`quorum_port`], [`election_port`], [`clients::port`] | what arrives on the three ports |
+//! | [`shape`] | which ensemble, with which settings |
+//! | [`clock`] | clocks that drift, stand and jump |
+//! | [`plan`] | what the seed decides before the run begins |
+//! | [`faults`] | what goes wrong: processes, network, disks |
+//! | [`clients`] | what they send, what they may see |
+//! | [`check`], [`violation`] | what must hold, by name |
 //! | [`overheard`] | servers that accuse each other |
-//! | [`trace`], [`dice`] | record and randomness |
+//! | [`trace`], [`tell`], [`dice`] | record, its words, and randomness |
+//! | [`run`], [`shrink`] | one seed; a failing one made smaller |
 
 pub mod check;
-pub mod client_port;
+pub mod clients;
+pub mod clock;
 pub mod dice;
 pub mod election_port;
 pub mod faults;
 pub mod fuse;
 pub mod net;
 pub mod overheard;
+pub mod plan;
 pub mod quorum_port;
 pub mod run;
 pub mod server;
-pub mod session;
+pub mod shape;
+pub mod shrink;
 pub mod store;
+pub mod tell;
 pub mod trace;
-pub mod workload;
+pub mod violation;
 pub mod world;
 
+pub use plan::Wishes;
 pub use run::{Failure, Summary, run_seed};
+pub use violation::{Rule, Violation};

@@ -1,20 +1,22 @@
 //! Quorum ports: connections between a learner and its leader, snapshot streams on them.
 
-use oxkeeper_node::{PortEvent, RoleId, StreamStep, TreeStream};
+use oxkeeper_node::{PortEvent, RoleId};
+use oxkeeper_proto::DecodeError;
 use oxkeeper_proto::jute::put_string;
-use oxkeeper_proto::quorum::Packet;
+use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE};
 use oxkeeper_state::{Options, StateLoader};
 use oxkeeper_zab::LinkId;
 
-use crate::net::{ConnId, Kind, Message};
+use crate::net::{ConnId, Kind, Message, TELL};
 use crate::server::Mail;
-use crate::world::{Due, Event, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, World};
 
 /// Longest packet.
 const MAX_LEN: usize = 1 << 20;
-/// A learner tries this long to reach its leader, in µs.
-const CONNECT_LIMIT: u64 = 800_000;
+/// A leader whose port is closed is tried this long, in µs; one that does not answer for initLimit.
+const REFUSED_FOR: u64 = 500_000;
 
 /// The quorum port of one process.
 #[derive(Debug, Default)]
@@ -26,6 +28,13 @@ pub struct QuorumPort {
     listening: Option<RoleId>,
 }
 
+impl QuorumPort {
+    /// The connection to the leader, while there is one.
+    pub fn leader(&self) -> Option<ConnId> {
+        self.leader
+    }
+}
+
 impl World<'_> {
     fn port(&mut self, server: usize) -> Option<&mut QuorumPort> {
         self.servers[server].process.as_mut().map(|process| &mut process.port)
@@ -33,11 +42,11 @@ impl World<'_> {
 
     /// Starts to connect to a leader.
     pub fn start_dial(&mut self, server: usize, role: RoleId, leader: usize) {
-        let deadline = self.now + CONNECT_LIMIT;
+        let begun = self.now;
         let Some(port) = self.port(server) else { return };
         port.dialed = Some(role);
         let delay = self.delay();
-        self.after_for(server, delay, Due::Dial { role, target: leader, deadline });
+        self.after_for(server, delay, Due::Dial { role, target: leader, begun });
     }
 
     /// Closes the connection to the leader.
@@ -96,11 +105,11 @@ impl World<'_> {
     }
 
     /// An attempt to reach the leader.
-    pub fn dial(&mut self, server: usize, role: RoleId, target: usize, until: u64) {
+    pub fn dial(&mut self, server: usize, role: RoleId, target: usize, begun: u64) {
         if self.port(server).is_none_or(|port| port.dialed != Some(role)) {
             return;
         }
-        let blocked = self.is_blocked(server, target);
+        let blocked = self.is_blocked(server, target, Kind::Quorum);
         let listening = self.port(target).and_then(|port| port.listening);
         if let Some(leader_role) = listening.filter(|_| !blocked) {
             let incarnations = [self.servers[server].incarnation, self.servers[target].incarnation];
@@ -110,61 +119,11 @@ impl World<'_> {
                 port.dialed = None;
                 port.leader = Some(conn);
             }
-        } else if self.now < until {
-            let delay = self.dice.between(20_000, 100_000);
-            let deadline = until;
-            self.after_for(server, delay, Due::Dial { role, target, deadline });
+        } else if self.now < begun + if blocked { self.plan.init_limit_us() } else { REFUSED_FOR } {
+            let delay = self.dice.between(5_000, 100_000);
+            self.after_for(server, delay, Due::Dial { role, target, begun });
         } else {
             self.mail(server, Mail::Port { role, event: PortEvent::LeaderClosed });
-        }
-    }
-
-    /// Begins to send a tree to a learner.
-    pub fn start_stream(&mut self, link: LinkId, stream: TreeStream) {
-        let Some(conn) = self.conns.get_mut(&link).filter(|conn| conn.open[1]) else { return };
-        // A second stream while one runs would be a protocol error; the first one goes on.
-        if conn.stream.is_none() {
-            conn.stream = Some(stream);
-            self.summary.streams += 1;
-            let delay = self.delay();
-            self.after(delay, Event::Stream { conn: link });
-        }
-    }
-
-    /// The next piece of a snapshot stream.
-    pub fn stream_step(&mut self, id: ConnId) {
-        let nodes = self.dice.between(1, 24) as u32;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Some(stream) = &mut conn.stream else { return };
-        let mut piece = Vec::new();
-        let done = match stream.step(nodes, 4096, &mut piece) {
-            StreamStep::More => false,
-            StreamStep::End => true,
-            // A stream that is not completed takes the connection with it.
-            StreamStep::Outdated => return self.reset(id),
-        };
-        if done {
-            put_string(&mut piece, SNAP_SIGNATURE);
-        }
-        conn.streamed += piece.len() as u64;
-        let (bytes, server, role) = (conn.streamed, conn.nodes[1], conn.roles[1]);
-        let event = PortEvent::SnapshotStreamed { link: id, bytes, ended: done };
-        let conn_stream = conn.stream.take();
-        self.mail(server, Mail::Port { role, event });
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.stream = conn_stream;
-        // While `stream` is set, packets wait in `held`; the pieces themselves pass.
-        let stream = conn.stream.take();
-        self.send(id, 0, Message::Snapshot(piece));
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if done {
-            for message in std::mem::take(&mut conn.held) {
-                self.send(id, 0, message);
-            }
-        } else {
-            conn.stream = stream;
-            let delay = self.dice.between(50, 3_000);
-            self.after(delay, Event::Stream { conn: id });
         }
     }
 
@@ -175,36 +134,29 @@ impl World<'_> {
         end: usize,
         message: Message,
     ) -> Result<(), Violation> {
+        let now = self.now;
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         let (node, role) = (conn.nodes[end], conn.roles[end]);
         let learner = end == 0;
         let mut events = Vec::new();
         match message {
             Message::Opened if learner => events.push(PortEvent::LeaderConnected),
-            Message::Opened => events.push(PortEvent::LearnerConnected(id)),
+            // A leader hears of a learner when that says who it is.
+            Message::Opened | Message::Vote(_) => {}
             Message::End if learner => events.push(PortEvent::LeaderClosed),
-            Message::End => events.push(PortEvent::LearnerClosed(id)),
+            Message::End if conn.readers[end].introduced => {
+                events.push(PortEvent::LearnerClosed(id));
+            }
+            Message::End => {}
             Message::Bytes(bytes) => {
-                let packets = packets(&bytes);
-                events.push(match learner {
-                    true => PortEvent::FromLeader(packets),
-                    false => PortEvent::FromLearner(id, packets),
-                });
+                let reader = &mut conn.readers[end];
+                reader.buf.extend(bytes);
+                let read = match learner {
+                    true => reader.from_leader(now, &mut events),
+                    false => reader.from_learner(id, &mut events),
+                };
+                read.map_err(|what| Rule::Integrity.broken(format!("s{}: {what}", node + 1)))?;
             }
-            Message::Snapshot(bytes) => {
-                conn.input.extend(bytes);
-                events.push(PortEvent::SnapshotProgress);
-                let mut end = Vec::new();
-                put_string(&mut end, SNAP_SIGNATURE);
-                if conn.input.ends_with(&end) {
-                    let mut body = std::mem::take(&mut conn.input);
-                    body.truncate(body.len() - end.len());
-                    let loader = read_stream(&body)
-                        .map_err(|reason| format!("s{}: snapshot stream: {reason}", node + 1))?;
-                    events.push(PortEvent::SnapshotReceived(loader));
-                }
-            }
-            Message::Vote(_) => {}
         }
         for event in events {
             self.mail(node, Mail::Port { role, event });
@@ -213,29 +165,104 @@ impl World<'_> {
     }
 }
 
-/// The packets of a buffer.
-fn packets(bytes: &[u8]) -> Vec<Packet> {
-    let mut rest = bytes;
-    let mut packets = Vec::new();
-    while let Ok(Some((packet, len))) = Packet::decode(rest, MAX_LEN) {
-        rest = &rest[len..];
-        packets.push(packet);
-    }
-    assert!(rest.is_empty(), "buffers hold whole packets");
-    packets
+/// What one end of a quorum connection has read, as `oxkeeper-server/src/quorum_links/packets.rs` does.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Not understood yet.
+    buf: Vec<u8>,
+    /// The stream behind a SNAP packet.
+    stream: Option<Box<Stream>>,
+    /// The leader has heard who the learner is.
+    introduced: bool,
 }
 
-/// Reads a whole stream.
-fn read_stream(body: &[u8]) -> Result<Box<StateLoader>, String> {
-    let mut loader = StateLoader::new(7, Options::default());
-    let mut decoder = BodyDecoder::new(MAX_LEN);
-    let mut rest = body;
-    loop {
-        let next = decoder.next(rest).map_err(|error| error.to_string())?;
-        let (item, len) = next.ok_or("the stream ends early")?;
-        rest = &rest[len..];
-        if item.give(&mut loader)? {
-            return Ok(Box::new(loader));
+#[derive(Debug)]
+struct Stream {
+    decoder: BodyDecoder,
+    loader: Box<StateLoader>,
+    body_ended: bool,
+    told_at: u64,
+}
+
+impl Stream {
+    fn new(told_at: u64) -> Stream {
+        let loader = Box::new(StateLoader::new(7, Options::default()));
+        Stream { decoder: BodyDecoder::new(MAX_LEN), loader, body_ended: false, told_at }
+    }
+}
+
+impl Reader {
+    fn from_learner(&mut self, id: LinkId, events: &mut Vec<PortEvent>) -> Result<(), String> {
+        let packets = self.packets(None)?;
+        if packets.is_empty() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.introduced, true) {
+            events.push(PortEvent::LearnerConnected(id));
+        }
+        events.push(PortEvent::FromLearner(id, packets));
+        Ok(())
+    }
+
+    fn from_leader(&mut self, now: u64, events: &mut Vec<PortEvent>) -> Result<(), String> {
+        loop {
+            if let Some(stream) = &mut self.stream {
+                if !read_stream(&mut self.buf, stream)? {
+                    if stream.told_at + TELL <= now {
+                        stream.told_at = now;
+                        events.push(PortEvent::SnapshotProgress);
+                    }
+                    return Ok(());
+                }
+                if let Some(stream) = self.stream.take() {
+                    events.push(PortEvent::SnapshotReceived(stream.loader));
+                }
+                continue;
+            }
+            let packets = self.packets(Some(PacketKind::Snap))?;
+            let Some(last) = packets.last() else { return Ok(()) };
+            if last.known_kind() == Some(PacketKind::Snap) {
+                self.stream = Some(Box::new(Stream::new(now)));
+            }
+            events.push(PortEvent::FromLeader(packets));
         }
     }
+
+    /// All packets that have arrived completely; ends behind one of the kind `last`.
+    fn packets(&mut self, last: Option<PacketKind>) -> Result<Vec<Packet>, String> {
+        let (mut packets, mut used) = (Vec::new(), 0);
+        let wrong = |error: DecodeError| format!("not a packet: {error}");
+        while let Some((packet, len)) = Packet::decode(&self.buf[used..], MAX_LEN).map_err(wrong)? {
+            used += len;
+            packets.push(packet);
+            if last.is_some() && packets.last().and_then(Packet::known_kind) == last {
+                break;
+            }
+        }
+        self.buf.drain(..used);
+        Ok(packets)
+    }
+}
+
+/// Reads what has arrived of a stream and its signature; true at its end.
+fn read_stream(buf: &mut Vec<u8>, stream: &mut Stream) -> Result<bool, String> {
+    let wrong = |what: String| format!("snapshot stream: {what}");
+    let mut used = 0;
+    while !stream.body_ended {
+        let next = stream.decoder.next(&buf[used..]).map_err(|error| wrong(error.to_string()))?;
+        let Some((item, len)) = next else { break };
+        used += len;
+        stream.body_ended = item.give(&mut *stream.loader).map_err(wrong)?;
+    }
+    buf.drain(..used);
+    let mut signature = Vec::new();
+    put_string(&mut signature, SNAP_SIGNATURE);
+    if !stream.body_ended || buf.len() < signature.len() {
+        return Ok(false);
+    }
+    if !buf.starts_with(&signature) {
+        return Err(wrong("it does not end with its signature".to_owned()));
+    }
+    buf.drain(..signature.len());
+    Ok(true)
 }

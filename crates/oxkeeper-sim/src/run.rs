@@ -1,12 +1,15 @@
 //! One seed: a run, its counters, or its failure with the events before it.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oxkeeper_zab::SyncCounts;
 
 use crate::overheard::Listener;
+use crate::plan::Wishes;
 use crate::trace::Trace;
+use crate::violation::{Rule, Violation};
 use crate::world::World;
 
 /// What happened in one or many runs.
@@ -16,9 +19,14 @@ pub struct Summary {
     pub seeds: u64,
     pub simulated_us: u64,
     pub crashes: u64,
-    pub disk_faults: u64,
-    pub partitions: u64,
-    pub stranded: u64,
+    /// Faults that struck, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Roles that ended, by why.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Runs by the kind of their ensemble.
+    pub ensembles: BTreeMap<String, u64>,
+    pub longest_without_leader: u64,
+    pub longest_without_service: u64,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -40,6 +48,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Counts a fault.
+    pub fn count_fault(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
+    /// Counts the end of a role.
+    pub fn count_loss(&mut self, why: &'static str) {
+        *self.losses.entry(why).or_default() += 1;
+    }
+
     /// Counts a leader's synchronizations.
     pub fn add_syncs(&mut self, counts: SyncCounts) {
         self.diffs += counts.diff;
@@ -53,11 +71,20 @@ impl AddAssign<&Summary> for Summary {
         self.seeds += other.seeds;
         self.simulated_us += other.simulated_us;
         self.crashes += other.crashes;
-        self.disk_faults += other.disk_faults;
-        self.partitions += other.partitions;
-        self.stranded += other.stranded;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        for (why, count) in &other.losses {
+            *self.losses.entry(why).or_default() += count;
+        }
+        for (kind, count) in &other.ensembles {
+            *self.ensembles.entry(kind.clone()).or_default() += count;
+        }
         self.purged += other.purged;
         self.elections += other.elections;
+        self.longest_without_leader = self.longest_without_leader.max(other.longest_without_leader);
+        self.longest_without_service =
+            self.longest_without_service.max(other.longest_without_service);
         self.leaders += other.leaders;
         self.diffs += other.diffs;
         self.truncs += other.truncs;
@@ -80,15 +107,13 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hours = self.simulated_us as f64 / 3.6e9;
         writeln!(f, "{} seeds, {hours:.2} simulated hours", self.seeds)?;
+        writeln!(f, "ensembles: {}", Counts(&self.ensembles))?;
+        writeln!(f, "faults: {}", Counts(&self.faults))?;
+        writeln!(f, "ends of roles: {}", Counts(&self.losses))?;
         writeln!(
             f,
-            "crashes {} (disk faults {}), partitions {}, leaders stranded {}, elections {}, leaders {}",
-            self.crashes,
-            self.disk_faults,
-            self.partitions,
-            self.stranded,
-            self.elections,
-            self.leaders
+            "crashes {}, elections {}, leaders {}",
+            self.crashes, self.elections, self.leaders
         )?;
         writeln!(
             f,
@@ -108,7 +133,26 @@ impl std::fmt::Display for Summary {
             "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
             self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
         )?;
+        writeln!(
+            f,
+            "longest in a calm, in ticks: without leader {}, without service of a server {}",
+            self.longest_without_leader, self.longest_without_service
+        )?;
         write!(f, "traces {:016x}", self.traces)
+    }
+}
+
+/// Counters by name, the most frequent first.
+struct Counts<'a, K>(&'a BTreeMap<K, u64>);
+
+impl<K: std::fmt::Display> std::fmt::Display for Counts<'_, K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut counts: Vec<_> = self.0.iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (nth, (kind, count)) in counts.into_iter().enumerate() {
+            write!(f, "{}{kind} {count}", if nth == 0 { "" } else { ", " })?;
+        }
+        Ok(())
     }
 }
 
@@ -117,39 +161,41 @@ impl std::fmt::Display for Summary {
 pub struct Failure {
     /// Which.
     pub seed: u64,
+    /// What was asked of the run.
+    pub wishes: Wishes,
     /// The broken rule.
-    pub what: String,
+    pub violation: Violation,
     /// The last events.
     pub lines: Vec<String>,
 }
 
-/// Runs one seed; the trace hash tells two runs apart. A failing seed is run again to collect its
-/// events.
-pub fn run_seed(seed: u64, servers: usize, echo: bool) -> Result<(Summary, u64), Box<Failure>> {
+/// Runs one seed. A failing seed is run again to collect its events. `echo`: every event is printed.
+pub fn run_seed(seed: u64, wishes: &Wishes, echo: bool) -> Result<Summary, Box<Failure>> {
     let mut trace = Trace::new(echo, echo);
-    match attempt(seed, servers, &mut trace) {
+    let mut violation = match attempt(seed, wishes, &mut trace) {
         Ok(mut summary) => {
             summary.traces = trace.hash();
-            Ok((summary, trace.hash()))
-        }
-        Err(what) => {
-            if !echo {
-                trace = Trace::new(true, false);
-                let again = attempt(seed, servers, &mut trace);
-                if again.as_ref().err() != Some(&what) {
-                    let what = format!("{what} (the second run ended otherwise: {again:?})");
-                    return Err(Box::new(Failure { seed, what, lines: Vec::new() }));
-                }
+            if echo {
+                trace.lines().for_each(|line| println!("{line}"));
             }
-            let lines = trace.lines().map(str::to_owned).collect();
-            Err(Box::new(Failure { seed, what, lines }))
+            return Ok(summary);
+        }
+        Err(violation) => violation,
+    };
+    if !echo {
+        trace = Trace::new(true, false);
+        let again = attempt(seed, wishes, &mut trace);
+        if again.as_ref().err() != Some(&violation) {
+            violation.what += &format!(" (the second run ended otherwise: {again:?})");
         }
     }
+    let lines = trace.lines().collect();
+    Err(Box::new(Failure { seed, wishes: wishes.clone(), violation, lines }))
 }
 
-fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, String> {
+fn attempt(seed: u64, wishes: &Wishes, trace: &mut Trace) -> Result<Summary, Violation> {
     let run = || {
-        let mut world = World::new(seed, servers, trace);
+        let mut world = World::new(seed, wishes, trace);
         // Left over if the last run of this thread panicked.
         crate::overheard::take();
         let result = world.run();
@@ -160,6 +206,7 @@ fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, Stri
             }
         }
         world.summary.seeds = 1;
+        world.summary.ensembles.insert(world.plan.kind(), 1);
         world.summary.simulated_us = world.now;
         result.map(|()| world.summary)
     };
@@ -167,6 +214,6 @@ fn attempt(seed: u64, servers: usize, trace: &mut Trace) -> Result<Summary, Stri
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("panic: {}", text.unwrap_or_default()))
+        Err(Rule::Assertion.broken(text.unwrap_or_default()))
     })
 }

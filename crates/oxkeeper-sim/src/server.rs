@@ -3,26 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oxkeeper_node::{Node, NodeSettings, Op, RoleId, Started, TreeStream};
+use oxkeeper_node::snapshot::Purpose;
+use oxkeeper_node::{
+    HistoryId, Node, NodeSettings, Op, RoleId, SnapshotJob, SnapshotStep, Started, TreeStream,
+};
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
 use oxkeeper_replica::limits::LimitSettings;
-use oxkeeper_replica::{
-    Client, ClientPortSettings, Input, Now, Output, Replica, ReplicaConfig, Shared,
-};
+use oxkeeper_replica::{Client, ClientPortSettings, Input, Output, Replica, ReplicaConfig, Shared};
+use oxkeeper_state::State;
 use oxkeeper_state::auth::AuthSettings;
 use oxkeeper_state::prepare::PrepareSettings;
 use oxkeeper_storage::StorageError;
 use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead, PortRequest};
 
-use crate::client_port::Accepted;
+use crate::clients::port::Accepted;
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fuse::FuseDisk;
 use crate::net::ConnId;
 use crate::overheard;
+use crate::plan::{INIT_LIMIT, SYNC_LIMIT};
 use crate::quorum_port::QuorumPort;
 use crate::store::Queue;
-use crate::world::{Due, Event, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, Event, World};
 
 /// What waits for the node.
 pub use oxkeeper_node::Event as Mail;
@@ -44,6 +49,17 @@ pub struct Process {
     pub clients: BTreeMap<ConnId, Accepted>,
     /// For the checks.
     pub seen: Seen,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// The disk loses what was not synced.
+    Power,
+    /// At once; perhaps the whole machine is away.
+    Kill,
+    /// Asked to, by somebody who waits; its peers learn it at once.
+    Stop,
 }
 
 /// What a server was seen doing last.
@@ -86,11 +102,17 @@ pub struct Server {
     pub disk_fault: bool,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
+    /// A leader has sent it a tree in which some of the transactions up to here were done already.
+    pub fuzzy_until: Zxid,
+    /// The machine does not run before this, in µs.
+    pub frozen_until: u64,
+    /// The machine's.
+    pub clock: Clock,
 }
 
 impl Server {
     /// A server that never ran.
-    pub fn new(index: usize) -> Server {
+    pub fn new(index: usize, drift: i64) -> Server {
         Server {
             disk: FuseDisk::new(&format!("s{}", index + 1)),
             incarnation: 0,
@@ -99,6 +121,9 @@ impl Server {
             disk_slow: 1,
             disk_fault: false,
             paused_until: 0,
+            fuzzy_until: Zxid::ZERO,
+            frozen_until: 0,
+            clock: Clock::new(index, drift),
         }
     }
 
@@ -113,29 +138,7 @@ impl Server {
     }
 }
 
-/// A new process has another monotonic clock.
-const INCARNATION_OFFSET_MS: u64 = 777;
-
 impl World<'_> {
-    /// The clocks of a server: each has an offset of its own.
-    pub fn clocks(&self, server: usize) -> Now {
-        let ms = self.now / 1000;
-        Now {
-            mono_ms: ms + self.mono_offset(server),
-            wall_ms: 1_700_000_000_000 + ms as i64 + 1500 * server as i64,
-        }
-    }
-
-    /// The clocks of the process that is about to start.
-    fn clocks_of_next(&self, server: usize) -> Now {
-        let now = self.clocks(server);
-        Now { mono_ms: now.mono_ms + INCARNATION_OFFSET_MS, ..now }
-    }
-
-    fn mono_offset(&self, server: usize) -> u64 {
-        10_000 * (server as u64 + 1) + INCARNATION_OFFSET_MS * self.servers[server].incarnation
-    }
-
     /// Starts a process on what the disk holds.
     pub fn restart(&mut self, server: usize) -> Result<(), Violation> {
         if self.servers[server].is_up() {
@@ -147,14 +150,22 @@ impl World<'_> {
             self.servers[server].disk.set_fuse(nth);
         }
         let started = self.start(server);
-        self.survives(server, started, "start").map(|_| ())
+        if self.survives(server, started, "start")? && self.plan.shape.is_standalone() {
+            let last = self.servers[server].durable;
+            return self.check_standalone_start(last);
+        }
+        Ok(())
     }
 
     fn start(&mut self, server: usize) -> Result<(), StorageError> {
         let disk = self.servers[server].disk.clone();
+        if self.servers[server].incarnation == 0 {
+            self.seed_history(server)?;
+        }
         let loaded = self.load(server)?;
         let last = loaded.history.last_zxid;
         let mut dice = Dice::new(self.dice.any());
+        let shape = &self.plan.shape;
         let settings = NodeSettings {
             store: self.store_settings(),
             clients: self.client_port_settings(server),
@@ -162,10 +173,10 @@ impl World<'_> {
                 prepare: PrepareSettings::default(),
                 reap_interval_ms: 60_000,
                 reap_per_minute: 10_000,
-                leader_serves: true,
-                config_node: Some((self.plan.ensemble.to_string(), 0)),
+                leader_serves: shape.leader_serves,
+                config_node: (!shape.is_standalone()).then(|| (self.plan.ensemble.to_string(), 0)),
             },
-            zab: Some(self.zab_config(server)),
+            zab: (!shape.is_standalone()).then(|| self.zab_config(server)),
             watch_seed: 11,
             random: Box::new(move || dice.any()),
         };
@@ -174,6 +185,7 @@ impl World<'_> {
         let queue = Queue::new(store)?;
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
+        self.checks.deliveries.loaded(server, last.max(Zxid::ZERO));
         self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
         self.servers[server].process = Some(Process {
             node: Some(node),
@@ -194,16 +206,36 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Before its first start: the history that the plan says it begins with, as a snapshot.
+    fn seed_history(&self, server: usize) -> Result<(), StorageError> {
+        let Some(last_zxid) = self.plan.shape.last_zxid else { return Ok(()) };
+        let mut state = State::new(7);
+        state.set_last_zxid(last_zxid);
+        let settings = self.client_port_settings(server);
+        let job = SnapshotJob::new(
+            self.servers[server].disk.clone(),
+            Arc::new(Shared::new(state, settings, 11)),
+            self.store_settings().snapshot,
+            HistoryId::default(),
+            Purpose::Adoption,
+        );
+        match job.run()? {
+            SnapshotStep::Complete(complete) => (*complete).publish().map(|_| ()),
+            _ => panic!("nobody else has the state"),
+        }
+    }
+
     fn zab_config(&self, server: usize) -> oxkeeper_zab::Config {
         oxkeeper_zab::Config {
             me: server as i64 + 1,
             ensemble: self.plan.ensemble.clone(),
             tick_ms: self.plan.tick_ms,
-            init_limit: 10,
-            sync_limit: 5,
+            init_limit: INIT_LIMIT,
+            sync_limit: SYNC_LIMIT,
             commit_log_count: self.plan.commit_log_count,
-            force_snapshot_sync: false,
-            fast_election: true,
+            force_snapshot_sync: self.plan.shape.force_snapshot_sync,
+            fast_election: self.plan.shape.fast_election,
+            limits: self.plan.shape.limits,
         }
     }
 
@@ -218,34 +250,30 @@ impl World<'_> {
         }
     }
 
-    /// Ends a process. `power`: the disk loses what was not synced.
-    pub fn crash(&mut self, server: usize, power: bool) {
+    /// Ends a process.
+    pub fn crash(&mut self, server: usize, death: Death) {
         self.summary.crashes += 1;
-        self.note(|| format!("s{} crashes{}", server + 1, if power { ", power lost" } else { "" }));
+        self.faults.disturbed = self.now;
+        self.note(|| format!("s{} ends: {death:?}", server + 1));
         let Some(conns) = self.end_process(server) else {
             // It was starting.
-            self.power_off(server, power);
+            self.power_off(server, death == Death::Power);
             return;
         };
-        self.power_off(server, power);
-        let silent = self.dice.one_in(3);
-        for conn in conns {
+        self.power_off(server, death == Death::Power);
+        let silent = death != Death::Stop && self.dice.one_in(3);
+        for id in conns {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let end = usize::from(conn.nodes[1] == server);
             if silent {
                 // The peers find out by silence, or when the machine is back.
-                let end = usize::from(self.conns.get(&conn).is_some_and(|c| c.nodes[1] == server));
-                if let Some(conn) = self.conns.get_mut(&conn) {
-                    conn.open[end] = false;
-                }
-                self.servers_silent(conn);
+                conn.open[end] = false;
+                conn.pipes[1 - end].outbox.clear();
+                self.faults.silent.push(id);
             } else {
-                let end = usize::from(self.conns.get(&conn).is_some_and(|c| c.nodes[1] == server));
-                self.close_end(conn, end);
+                self.close_end(id, end);
             }
         }
-    }
-
-    fn servers_silent(&mut self, conn: ConnId) {
-        self.faults.silent.push(conn);
     }
 
     fn power_off(&mut self, server: usize, power: bool) {
@@ -265,6 +293,8 @@ impl World<'_> {
         }
         disk.repair();
         self.servers[server].disk_fault = false;
+        self.servers[server].frozen_until = 0;
+        self.servers[server].paused_until = 0;
         let delay = self.dice.between(20_000, 1_500_000);
         self.after(delay, Event::Restart { server });
     }
@@ -307,10 +337,9 @@ impl World<'_> {
     }
 
     fn schedule_wake(&mut self, server: usize) {
-        let offset = self.mono_offset(server);
         let Some(process) = &self.servers[server].process else { return };
         if let Some(deadline) = process.replica().next_timeout() {
-            let at = deadline.saturating_sub(offset) * 1000;
+            let at = self.when(server, deadline);
             self.wake_within(server, at.saturating_sub(self.now).max(1));
         }
     }
@@ -321,7 +350,7 @@ impl World<'_> {
         let clocks = self.clocks(server);
         let (now, step) = (self.now, self.dice.between(100, 2000));
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
-        if process.wake_at != Some(now) {
+        if process.wake_at.is_none_or(|at| now < at) {
             // An earlier one was scheduled meanwhile and has run.
             return Ok(());
         }
@@ -331,10 +360,9 @@ impl World<'_> {
             return Ok(());
         }
         let mut node = process.node.take().expect("no step is under way");
-        for mail in std::mem::take(&mut process.mailbox) {
-            if self.trace.recording && is_protocol(&mail) {
-                self.trace.line(now, || format!("s{} <- {}", server + 1, short(&mail)));
-            }
+        let mailbox = std::mem::take(&mut process.mailbox);
+        for mail in mailbox {
+            self.tell(|world| world.tell_mail(server, &mail));
             node.handle(clocks, mail);
         }
         let mut surroundings = Surroundings { world: self, server, violation: None };
@@ -344,7 +372,7 @@ impl World<'_> {
             process.node = Some(node);
         }
         if let Some(warning) = overheard::take() {
-            return Err(format!("s{} says: {warning}", server + 1));
+            return Err(Rule::Accusation.broken(format!("s{} says: {warning}", server + 1)));
         }
         violation.map_or(Ok(()), Err)?;
         self.check_server(server)?;
@@ -364,10 +392,12 @@ struct Surroundings<'w, 't> {
 impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     fn performing(&mut self, output: &Output) {
         let (world, server) = (&mut *self.world, self.server);
-        if !matches!(output, Output::Wake(_)) {
-            world.note(|| format!("s{} -> {}", server + 1, short(output)));
+        world.tell(|world| world.tell_output(server, output));
+        if matches!(output, Output::Port(PortRequest::StopListening)) {
+            world.streams_go_on(server);
         }
         let result = match output {
+            Output::Disk(request) => world.check_request(server, request),
             Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
             Output::Port(PortRequest::ToLearner(link, packet)) => {
                 world.check_commit(server, *link, packet)
@@ -376,7 +406,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
                 world.check_proposal(server, *link, proposal.zxid)
             }
             Output::Port(PortRequest::CloseLearner { reason, .. }) if reason.breaks_protocol() => {
-                Err(format!("s{} closes a link: {reason}", server + 1))
+                Err(Rule::Accusation.broken(format!("s{} closes a link: {reason}", server + 1)))
             }
             _ => Ok(()),
         };
@@ -418,12 +448,10 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
     }
 
     fn stream(&mut self, link: LinkId, tree: TreeStream) {
-        self.world.start_stream(link, tree);
+        self.world.send_tree(link, tree);
     }
 
-    fn close_learner(&mut self, link: LinkId, reason: &CloseReason) {
-        let server = self.server;
-        self.world.note(|| format!("s{} closes learner link {link}: {reason}", server + 1));
+    fn close_learner(&mut self, link: LinkId, _: &CloseReason) {
         self.world.close_end(link, 1);
     }
 
@@ -446,18 +474,4 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         let delay = self.world.dice.below(300);
         self.world.after(delay, Event::ClientTask { conn: client.id });
     }
-}
-
-fn is_protocol(mail: &Mail) -> bool {
-    matches!(mail, Mail::Port { .. } | Mail::Input(Input::Zab(_)))
-}
-
-/// The beginning of a value's debug text.
-fn short(value: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{value:?}");
-    if text.len() > 160 {
-        let end = (0..=160).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }

@@ -16,8 +16,9 @@ use oxkeeper_zab::Input as Z;
 use oxkeeper_zab::LogRead;
 
 use crate::fuse::FuseDisk;
-use crate::server::Mail;
-use crate::world::{Due, Violation, World};
+use crate::server::{Death, Mail};
+use crate::violation::{Rule, Violation};
+use crate::world::{Due, World};
 
 const RECORD_LIMIT: usize = 1 << 20;
 
@@ -73,7 +74,10 @@ impl World<'_> {
                 options: LoadOptions {
                     record_limit: RECORD_LIMIT,
                     recent: self.plan.commit_log_count,
-                    on_lost_tail: OnLostTail::Report,
+                    on_lost_tail: match self.plan.shape.is_standalone() {
+                        true => OnLostTail::Refuse,
+                        false => OnLostTail::Report,
+                    },
                     ..LoadOptions::default()
                 },
                 seed: 7,
@@ -120,7 +124,9 @@ impl World<'_> {
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let busy = std::mem::take(&mut queue.busy);
         for op in &busy {
-            self.note(|| format!("s{} disk: {op:?}", server + 1));
+            if !is_append(op) {
+                self.note(|| format!("s{} disk: {op:?}", server + 1));
+            }
             self.check_op(server, op)?;
         }
         let result = self.carry_out(server, busy);
@@ -141,7 +147,6 @@ impl World<'_> {
 
     fn check_op(&mut self, server: usize, op: &Op<FuseDisk>) -> Result<(), Violation> {
         match op {
-            Op::Request(DiskRequest::Append(proposal)) => self.check_append(server, proposal),
             Op::Request(DiskRequest::SaveCurrentEpoch(epoch)) => {
                 self.check_current_epoch(server, *epoch)
             }
@@ -160,18 +165,17 @@ impl World<'_> {
         match result {
             _ if self.servers[server].disk.is_blown() => {
                 self.note(|| format!("s{} loses power in the {during}", server + 1));
-                self.crash(server, true);
+                self.crash(server, Death::Power);
                 Ok(false)
             }
             Ok(()) => Ok(true),
             Err(error) if self.servers[server].disk_fault => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
-                self.summary.disk_faults += 1;
                 let power = self.dice.one_in(2);
-                self.crash(server, power);
+                self.crash(server, if power { Death::Power } else { Death::Kill });
                 Ok(false)
             }
-            Err(error) => Err(format!("s{}: {during}: {error}", server + 1)),
+            Err(error) => Err(Rule::Storage.broken(format!("s{}: {during}: {error}", server + 1))),
         }
     }
 
@@ -220,8 +224,12 @@ impl World<'_> {
                 let shared = self.shared(server);
                 let last = shared.map(|shared| shared.state.read().last_zxid());
                 self.servers[server].durable = last.unwrap_or_default();
+                self.checks.deliveries.adopted(server, last.unwrap_or_default());
             }
-            Input::Reloaded(_, history) => self.servers[server].durable = history.last_zxid,
+            Input::Reloaded(_, history) => {
+                self.servers[server].durable = history.last_zxid;
+                self.checks.deliveries.loaded(server, history.last_zxid);
+            }
             Input::Zab(Z::TruncateFailed) => self.summary.refused_cuts += 1,
             _ => {}
         }

@@ -2,8 +2,35 @@
 
 use std::collections::VecDeque;
 
+use oxkeeper_proto::Zxid;
+
+use crate::tell::{self, Line};
+
 /// Lines kept.
-const LINES: usize = 120;
+const LINES: usize = 150;
+
+/// Lines that differ in nothing but the zxid.
+#[derive(Debug)]
+struct Told {
+    at_us: u64,
+    what: String,
+    zxids: Option<(Zxid, Zxid)>,
+    count: u32,
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:>10.3} ms  {}", self.at_us as f64 / 1000.0, self.what)?;
+        match self.zxids {
+            None => Ok(()),
+            Some((first, last)) if first == last => write!(f, " {}", tell::zxid(first)),
+            Some((first, last)) => {
+                let (first, last) = (tell::zxid(first), tell::zxid(last));
+                write!(f, " {first} .. {last} ({})", self.count)
+            }
+        }
+    }
+}
 
 /// The record of one run.
 #[derive(Debug, Default)]
@@ -11,9 +38,9 @@ pub struct Trace {
     hash: u64,
     /// Keep lines?
     pub recording: bool,
-    /// Print each line at once?
-    pub echo: bool,
-    lines: VecDeque<String>,
+    /// Print all of them?
+    echo: bool,
+    lines: VecDeque<Told>,
 }
 
 impl Trace {
@@ -31,17 +58,35 @@ impl Trace {
 
     /// Adds a line, if lines are wanted.
     pub fn line(&mut self, at_us: u64, text: impl FnOnce() -> String) {
+        if self.recording {
+            self.tell(at_us, Line { what: text(), zxid: None });
+        }
+    }
+
+    /// Adds a line of a conversation, if lines are wanted.
+    pub fn tell(&mut self, at_us: u64, line: Line) {
         if !self.recording {
             return;
         }
-        let line = format!("{:>10.3} ms  {}", at_us as f64 / 1000.0, text());
-        if self.echo {
-            println!("{line}");
+        // Packets to two learners alternate: each learner's go on in one line.
+        let recent = self.lines.iter_mut().rev().take_while(|told| told.at_us == at_us).take(3);
+        for told in recent {
+            if told.what == line.what
+                && let (Some((_, last)), Some(zxid)) = (&mut told.zxids, line.zxid)
+            {
+                *last = zxid;
+                told.count += 1;
+                return;
+            }
         }
-        if self.lines.len() == LINES {
-            self.lines.pop_front();
+        if self.lines.len() == LINES
+            && let Some(oldest) = self.lines.pop_front()
+            && self.echo
+        {
+            println!("{oldest}");
         }
-        self.lines.push_back(line);
+        let zxids = line.zxid.map(|zxid| (zxid, zxid));
+        self.lines.push_back(Told { at_us, what: line.what, zxids, count: 1 });
     }
 
     /// Hash of all events: equal runs have equal hashes.
@@ -50,7 +95,7 @@ impl Trace {
     }
 
     /// The last lines.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().map(String::as_str)
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().map(Told::to_string)
     }
 }

@@ -1,24 +1,23 @@
 //! The event queue, and everything that events change.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use oxkeeper_node::RoleId;
-use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_zab::LogRead;
 
 use crate::check::Checks;
+use crate::clients::SimClient;
 use crate::dice::Dice;
 use crate::election_port::ElectionPort;
-use crate::faults::FaultPlan;
-use crate::net::{Conn, ConnId, Network};
+use crate::faults::{Fault, FaultState};
+use crate::net::{Conn, ConnId, Cut, Network};
+use crate::plan::{Plan, Wishes};
 use crate::run::Summary;
 use crate::server::Server;
+use crate::tell::Line;
 use crate::trace::Trace;
-use crate::workload::SimClient;
-
-/// A broken rule, in words. Ends the run.
-pub type Violation = String;
+use crate::violation::{Rule, Violation};
 
 /// What can be due.
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +49,29 @@ pub enum Event {
     Restart {
         server: usize,
     },
-    Fault,
-    HealLink {
-        a: usize,
-        b: usize,
+    Strike {
+        number: usize,
     },
+    FaultsEnd,
+    Heal {
+        cut: Cut,
+    },
+    /// Bytes that arrived nowhere since `since`.
+    Unacknowledged {
+        conn: ConnId,
+        end: usize,
+        since: u64,
+    },
+    /// A fault that comes again.
+    Again {
+        fault: Fault,
+    },
+    /// Lines from one server to another are as they should be again.
+    Widened {
+        from: usize,
+        to: usize,
+    },
+    Calm,
     SlowDiskEnds {
         server: usize,
     },
@@ -68,7 +85,7 @@ pub enum Due {
     Disk,
     SnapshotStep,
     LogRead { read: LogRead },
-    Dial { role: RoleId, target: usize, deadline: u64 },
+    Dial { role: RoleId, target: usize, begun: u64 },
     ReapIdle,
     Purge,
     SyncMark,
@@ -107,27 +124,6 @@ impl Agenda {
     }
 }
 
-/// Settings of a run that the seed chose.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Members.
-    pub ensemble: EnsembleConfig,
-    /// Unit of the limits in ms.
-    pub tick_ms: u64,
-    /// Proposals in memory.
-    pub commit_log_count: usize,
-    /// `snapCount`.
-    pub snap_count: i64,
-    /// `snapshotSizeFactor`.
-    pub snapshot_size_factor: f64,
-    /// End of the faults, in µs.
-    pub faults_end: u64,
-    /// End of the clients' work, in µs.
-    pub work_end: u64,
-    /// The run must be quiet before this, in µs.
-    pub give_up: u64,
-}
-
 /// The simulated world.
 #[derive(Debug)]
 pub struct World<'t> {
@@ -154,47 +150,37 @@ pub struct World<'t> {
     pub checks: Checks,
     /// Counters.
     pub summary: Summary,
-    /// Fault injection.
-    pub faults: FaultPlan,
+    /// Faults under way.
+    pub faults: FaultState,
+    /// Numbers of the strikes that do not take place.
+    pub without: BTreeSet<usize>,
 }
 
 impl<'t> World<'t> {
     /// A world in which nothing has happened.
-    pub fn new(seed: u64, servers: usize, trace: &'t mut Trace) -> World<'t> {
-        let mut dice = Dice::new(seed);
-        let mut ensemble = EnsembleConfig::default();
-        for id in 1..=servers {
-            let spec = format!("host{id}:2888:3888:participant");
-            if let Err(error) = ensemble.set(&format!("server.{id}"), &spec, false) {
-                panic!("the ensemble of the simulator is wrong: {error}");
-            }
-        }
-        let faults_end = dice.between(8_000_000, 20_000_000);
-        let plan = Plan {
-            ensemble,
-            tick_ms: dice.pick(&[50, 100, 100, 200]),
-            commit_log_count: dice.pick(&[5, 20, 20, 60]),
-            snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
-            snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
-            faults_end,
-            work_end: faults_end + 4_000_000,
-            give_up: faults_end + 60_000_000,
-        };
-        let clients = dice.between(2, 5) as usize;
+    pub fn new(seed: u64, wishes: &Wishes, trace: &'t mut Trace) -> World<'t> {
+        let plan = Plan::of(seed, wishes);
+        let servers = plan.ensemble.servers.len();
         World {
             now: 0,
             agenda: Agenda::default(),
-            dice,
+            // Another stream than the plan's.
+            dice: Dice::new(!seed),
             trace,
+            servers: (0..servers)
+                .map(|index| Server::new(index, plan.shape.drifts[index]))
+                .collect(),
+            clients: (0..plan.clients)
+                .map(|index| SimClient::new(index, servers + index))
+                .collect(),
             plan,
-            servers: (0..servers).map(Server::new).collect(),
-            clients: (0..clients).map(|index| SimClient::new(index, servers + index)).collect(),
             net: Network::default(),
             conns: BTreeMap::new(),
             elections: ElectionPort::default(),
             checks: Checks::default(),
             summary: Summary::default(),
-            faults: FaultPlan::default(),
+            faults: FaultState::default(),
+            without: wishes.without.clone(),
         }
     }
 
@@ -214,6 +200,15 @@ impl<'t> World<'t> {
         self.trace.line(self.now, text);
     }
 
+    /// Adds lines of a conversation to the record.
+    pub fn tell(&mut self, lines: impl FnOnce(&Self) -> Vec<Line>) {
+        if self.trace.recording {
+            for line in lines(self) {
+                self.trace.tell(self.now, line);
+            }
+        }
+    }
+
     /// Runs from the first start to the quiet end.
     pub fn run(&mut self) -> Result<(), Violation> {
         for server in 0..self.servers.len() {
@@ -224,7 +219,11 @@ impl<'t> World<'t> {
             let delay = self.dice.between(300_000, 900_000);
             self.after(delay, Event::Client { client });
         }
-        self.after(1_000_000, Event::Fault);
+        for number in 0..self.plan.strikes.len() {
+            self.after(self.plan.strikes[number].at, Event::Strike { number });
+        }
+        self.after(self.plan.faults_end, Event::FaultsEnd);
+        self.after(0, Event::Calm);
         let mut next_quiet_check = self.plan.work_end;
         while let Some((at, event)) = self.agenda.pop() {
             self.now = at;
@@ -236,13 +235,32 @@ impl<'t> World<'t> {
                 }
             }
             if self.now > self.plan.give_up {
-                return Err(format!("not quiet after the faults: {}", self.describe()));
+                return Err(Rule::Liveness
+                    .broken(format!("not quiet after the faults: {}", self.describe())));
             }
         }
-        Err("nothing is due any more".to_owned())
+        Err(Rule::Liveness.broken("nothing is due any more"))
+    }
+
+    /// The server whose machine must run for this.
+    fn machine(&self, event: &Event) -> Option<usize> {
+        let of = |conn: &ConnId, end: usize| self.conns.get(conn).map(|conn| conn.nodes[end]);
+        match event {
+            Event::Process { server, .. } => Some(*server),
+            Event::Deliver { conn, end } => of(conn, *end),
+            Event::Stream { conn } | Event::ClientTask { conn } => of(conn, 1),
+            _ => None,
+        }
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        if let Some(server) = self.machine(&event).and_then(|server| self.servers.get(server))
+            && self.now < server.frozen_until
+        {
+            let delay = server.frozen_until - self.now;
+            self.after(delay, event);
+            return Ok(());
+        }
         match event {
             Event::Process { server, incarnation, due } => {
                 if self.servers[server].is_running(incarnation) {
@@ -255,8 +273,20 @@ impl<'t> World<'t> {
             Event::ElectionDial { from, to } => self.election_dial(from, to),
             Event::Stream { conn } => self.stream_step(conn),
             Event::ClientTask { conn } => self.client_task(conn),
-            Event::Fault => self.fault(),
-            Event::HealLink { a, b } => self.heal(a, b),
+            Event::Strike { number } => self.strike(number),
+            Event::FaultsEnd => self.end_faults(),
+            Event::Heal { cut } => {
+                self.faults.disturbed = self.now;
+                self.heal(cut);
+            }
+            Event::Unacknowledged { conn, end, since } => self.unacknowledged(conn, end, since),
+            Event::Again { fault } => self.strike_again(fault),
+            Event::Widened { from, to } => {
+                self.faults.disturbed = self.now;
+                self.net.lines.set_far(from, to, 0);
+                self.net.lines.set_rate(from, to, 0);
+            }
+            Event::Calm => return self.check_calm(),
             Event::SlowDiskEnds { server } => self.servers[server].disk_slow = 1,
         }
         Ok(())
@@ -269,7 +299,7 @@ impl<'t> World<'t> {
             Due::SnapshotStep => return self.snapshot_step(server),
             Due::SyncMark => return self.sync_mark(server),
             Due::LogRead { read } => self.log_read(server, read),
-            Due::Dial { role, target, deadline } => self.dial(server, role, target, deadline),
+            Due::Dial { role, target, begun } => self.dial(server, role, target, begun),
             Due::ReapIdle => self.reap_idle(server),
             Due::Purge => self.purge(server),
         }

@@ -1,13 +1,15 @@
 //! What all roles of a server share: durable facts, watermarks, the newest proposals.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use oxkeeper_proto::quorum::{NO_VOTE, Notification, ServerState};
 use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
 use crate::error::Lost;
 use crate::history::{CommittedLog, HistorySummary};
-use crate::queue::{MAX_QUEUED_BYTES, Unflushed};
+use crate::queue::Unflushed;
 use crate::watermarks::Watermarks;
 use crate::{Config, DiskRequest, Effect, History, Input, LinkId, Output, Proposal};
 
@@ -31,10 +33,10 @@ pub enum DiskAnswer {
 }
 
 /// Facts that outlive a role.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
     /// Settings.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Highest epoch promised, durable.
     pub accepted: Epoch,
     /// Epoch of the last leader whose history was adopted, durable.
@@ -51,8 +53,6 @@ pub struct Core {
     pub marks: Watermarks,
     /// Appended, and not durable yet.
     pub unflushed: Unflushed,
-    /// Bytes that may wait in one place.
-    pub queue_limit: usize,
     /// The time of the input that is being treated: roles read it here alone.
     pub now_ms: u64,
     /// The newest committed proposals.
@@ -71,6 +71,17 @@ pub struct Core {
     disk_pending: u32,
 }
 
+/// Without settings, counts for operators, and the time, which every input brings anew.
+impl Hash for Core {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Core { accepted, current, seen_epoch, histories, marks, unflushed, log, .. } = self;
+        let Core { lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending, .. } = self;
+        let Core { config: _, refused_newer: _, said_newer: _, now_ms: _, .. } = self;
+        (accepted, current, seen_epoch, histories, marks, unflushed, log).hash(hasher);
+        (lost_tail, adopted_unsaved, needs_snapshot, cutting, disk_pending).hash(hasher);
+    }
+}
+
 impl Core {
     /// The state as the disk has it.
     pub fn new(config: Config, epochs: Epochs, history: History, now_ms: u64) -> Core {
@@ -80,7 +91,7 @@ impl Core {
         );
         let limit = config.commit_log_count;
         let mut core = Core {
-            config,
+            config: Arc::new(config),
             accepted: epochs.accepted,
             current: epochs.current,
             seen_epoch: 0,
@@ -89,7 +100,6 @@ impl Core {
             said_newer: None,
             marks: Watermarks::at(history.last_zxid),
             unflushed: Unflushed::default(),
-            queue_limit: MAX_QUEUED_BYTES,
             now_ms,
             log: CommittedLog::new(limit, Vec::new()),
             lost_tail: None,
@@ -190,7 +200,11 @@ impl Core {
     /// Do more bytes wait for the disk than may?
     pub fn check_disk_bytes(&self) -> Result<(), Lost> {
         let bytes = self.unflushed.bytes();
-        if self.queue_limit < bytes { Err(Lost::DiskTooSlow { bytes }) } else { Ok(()) }
+        if self.config.limits.queued_bytes < bytes {
+            Err(Lost::DiskTooSlow { bytes })
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks the disk for something that is answered.

@@ -4,6 +4,8 @@
 //! the server leads or follows. Source: `docs/spec/quorum-protocol.md` 6 and 7.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_proto::ensemble::EnsembleConfig;
@@ -27,7 +29,7 @@ const EARLY_MS: u64 = 500;
 const MAX_ROUND: i64 = i64::MAX / 2;
 
 /// A vote: which leader, and how new its history is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Vote {
     /// Proposed leader, or [`NO_VOTE`].
     pub leader: ServerId,
@@ -56,17 +58,17 @@ impl Vote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elected(pub Vote);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Entry {
     vote: Vote,
     state: ServerState,
 }
 
 /// One server's part in all elections of its life.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Election {
     me: ServerId,
-    ensemble: EnsembleConfig,
+    ensemble: Arc<EnsembleConfig>,
     config_text: Bytes,
     fast: bool,
     /// This server has a vote by the configuration, and may not use it now.
@@ -91,6 +93,16 @@ pub struct Election {
     early: BTreeMap<ServerId, (u64, Notification)>,
 }
 
+/// Without settings.
+impl Hash for Election {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Election { initial, proposal, received, outside, wait_ms, resend_at_ms, .. } = self;
+        let Election { settled_at_ms, me: _, ensemble: _, config_text: _, fast: _, .. } = self;
+        self.hash_between(hasher);
+        (initial, proposal, received, outside, wait_ms, resend_at_ms, settled_at_ms).hash(hasher);
+    }
+}
+
 impl Election {
     /// No election has begun.
     pub fn new(me: ServerId, ensemble: EnsembleConfig, fast: bool) -> Election {
@@ -98,7 +110,7 @@ impl Election {
         Election {
             me,
             config_text: ensemble.to_string().into(),
-            ensemble,
+            ensemble: Arc::new(ensemble),
             fast,
             abstains: false,
             clock: 0,
@@ -112,6 +124,12 @@ impl Election {
             links: BTreeSet::new(),
             early: BTreeMap::new(),
         }
+    }
+
+    /// Hashes what matters while this server has a leader: the rest is cleared by [`Self::start`].
+    pub fn hash_between<H: Hasher>(&self, hasher: &mut H) {
+        let Election { abstains, clock, links, early, .. } = self;
+        (abstains, clock, links, early).hash(hasher);
     }
 
     /// Notes whether `peer` has an election connection. A new one is a reason to ask soon again: it

@@ -6,7 +6,7 @@ use crate::history::HistorySummary;
 
 /// A peer broke the protocol, or cannot go on with this server. Its connection is closed; nothing else
 /// changes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Misbehaved {
     #[error("unexpected {got} while {phase}")]
@@ -72,7 +72,7 @@ impl Misbehaved {
 }
 
 /// Why a role has ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Lost {
     #[error("no quorum within initLimit while {waiting}")]

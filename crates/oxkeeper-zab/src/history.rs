@@ -12,7 +12,7 @@ use crate::Proposal;
 const MAX_BYTES: usize = 64 << 20;
 
 /// The newest committed proposals, ascending.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct CommittedLog {
     proposals: VecDeque<Proposal>,
     bytes: usize,
@@ -20,7 +20,7 @@ pub struct CommittedLog {
 }
 
 /// How new a server's history is: the newer one is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HistorySummary {
     /// currentEpoch, as wide as notifications have it.
     pub epoch: i64,

@@ -29,7 +29,7 @@ const MAX_LINKS: usize = 4_096;
 const MAX_SYNCS: usize = 1 << 20;
 
 /// What the leader is waiting for; it comes to each of these once, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Wait {
     /// A quorum must report its accepted epochs.
     Epoch,
@@ -59,14 +59,14 @@ impl Wait {
 }
 
 /// Who waits for a sync.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 enum SyncFor {
     Local,
     Link(LinkId),
 }
 
 /// A sync that waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Sync {
     /// For the commit of this zxid,
     after: Zxid,
@@ -76,7 +76,7 @@ struct Sync {
 }
 
 /// Counts of synchronizations by kind, for operators.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 #[allow(missing_docs)]
 pub struct SyncCounts {
     pub diff: u64,
@@ -98,7 +98,7 @@ pub struct LearnerStatus {
 }
 
 /// The leading role.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader {
     wait: Wait,
     /// The new epoch; final once a quorum has reported.
@@ -167,8 +167,15 @@ impl Leader {
     }
 
     /// zxid of the next proposal; `None` before serving and at the counter's end.
-    pub fn next_zxid(&self) -> Option<Zxid> {
-        if self.serving() { self.proposed.next() } else { None }
+    pub fn next_zxid(&self, core: &Core) -> Option<Zxid> {
+        let last = core.config.limits.last_counter;
+        let next = self.proposed.next().filter(|next| next.counter() <= last);
+        next.filter(|_| self.serving())
+    }
+
+    /// Bytes of the proposals without a quorum yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.outstanding.bytes()
     }
 
     /// Proposals without a quorum yet.
@@ -407,7 +414,7 @@ impl Leader {
         proposal: Proposal,
         out: &mut Vec<Output>,
     ) -> Result<(), Lost> {
-        assert_eq!(Some(proposal.zxid), self.next_zxid(), "every allocated zxid is proposed");
+        assert_eq!(Some(proposal.zxid), self.next_zxid(core), "every allocated zxid is proposed");
         self.proposed = proposal.zxid;
         for (id, link) in &mut self.links {
             if link.forwards() && !link.observer {
@@ -418,7 +425,7 @@ impl Leader {
         self.outstanding.push_back(proposal.clone());
         core.append(proposal, out);
         let bytes = self.outstanding.bytes();
-        if core.queue_limit < bytes {
+        if core.config.limits.queued_bytes < bytes {
             return Err(Lost::QuorumTooSlow { bytes });
         }
         core.check_disk_bytes()

@@ -21,7 +21,7 @@ use crate::queue::ProposalQueue;
 use crate::{DiskRequest, Effect, Input, Output, PortRequest, Proposal};
 
 /// How a learner was brought up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum SyncKind {
     Diff,
@@ -30,7 +30,7 @@ pub enum SyncKind {
 }
 
 /// How far the learner has come, or what it waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     /// Waiting for the connection.
     Connecting,
@@ -57,7 +57,7 @@ enum Step {
 }
 
 /// A follower or observer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Learner {
     /// The leader.
     pub leader: ServerId,
@@ -185,8 +185,8 @@ impl Learner {
     /// link; the role's end waits for the disk.)
     fn check_queues(&self, core: &mut Core) -> Result<(), Lost> {
         core.check_disk_bytes()?;
-        let bytes = self.remembered.bytes() + self.pending.bytes() + self.held_bytes;
-        if bytes <= core.queue_limit {
+        let bytes = self.queued_bytes();
+        if bytes <= core.config.limits.queued_bytes {
             return Ok(());
         }
         if matches!(self.step, Step::Synchronizing { memory: false, .. }) {
@@ -194,6 +194,11 @@ impl Learner {
             core.needs_snapshot = true;
         }
         Err(Lost::TooMuchQueued { leader: self.leader, bytes })
+    }
+
+    /// Bytes of what is not committed, or waits for NEWLEADER or for a cut of the log.
+    pub fn queued_bytes(&self) -> usize {
+        self.remembered.bytes() + self.pending.bytes() + self.held_bytes
     }
 
     /// Keeps a packet until the log is cut. A ping was a sign of life, and is done with.

@@ -49,7 +49,7 @@ use oxkeeper_proto::{Epoch, ServerId, Zxid};
 pub type LinkId = u64;
 
 /// What a server needs to know of itself and the ensemble.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// This server.
     pub me: ServerId,
@@ -67,10 +67,27 @@ pub struct Config {
     pub force_snapshot_sync: bool,
     /// End an election at once when every connected voter agrees, instead of after 200 ms of quiet.
     pub fast_election: bool,
+    /// What ends a role; others than the default are for tests.
+    pub limits: Limits,
+}
+
+/// What one role may come to.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Limits {
+    /// Bytes that may wait in one place.
+    pub queued_bytes: usize,
+    /// Counter of the last zxid that a leader gives out.
+    pub last_counter: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { queued_bytes: MAX_QUEUED_BYTES, last_counter: Zxid::COUNTER_END - 1 }
+    }
 }
 
 /// What the disk holds when the server starts, or after [`DiskRequest::Truncate`] / [`DiskRequest::Reload`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct History {
     /// zxid of the last logged transaction, all of which are applied to the tree; -1 if the database
     /// is empty and not trusted.
@@ -86,7 +103,7 @@ pub struct History {
 }
 
 /// What happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Input {
     // ---- election port
     /// `from` sent a notification.

@@ -12,7 +12,7 @@ use crate::error::Misbehaved;
 /// It is known to decode, whoever carries it: it comes from [`Proposal::from_wire`], from a log whose
 /// records were read when it was loaded, or from this server's own preparation. (The one exception
 /// precedes the proposals of [`Input::LogRead`](crate::Input::LogRead), and serves only as a zxid.)
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// Position in the total order.
     pub zxid: Zxid,

@@ -23,7 +23,7 @@ fn cost(proposal: &Proposal) -> usize {
 }
 
 /// Proposals in zxid order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct ProposalQueue {
     proposals: VecDeque<Proposal>,
     bytes: usize,
@@ -86,7 +86,7 @@ impl IntoIterator for ProposalQueue {
 }
 
 /// A proposal on its way to the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Append {
     pub zxid: Zxid,
     bytes: usize,
@@ -95,7 +95,7 @@ pub struct Append {
 }
 
 /// Appends that are not durable yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Unflushed {
     appends: VecDeque<Append>,
     bytes: usize,

@@ -4,7 +4,7 @@ use oxkeeper_proto::Zxid;
 
 /// `flushed <= appended` and `applied <= appended`, always. A commit may be applied before this server's
 /// own disk has it: others make up the quorum.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Watermarks {
     /// Last zxid given to `Append`.
     appended: Zxid,

@@ -3,6 +3,8 @@
 //! LOOKING, then FOLLOWING, OBSERVING or LEADING, then, when that ends for whatever reason, a stop in
 //! which the disk catches up, and LOOKING again. Source: `docs/spec/quorum-protocol.md` 4.
 
+use std::hash::{Hash, Hasher};
+
 use oxkeeper_proto::quorum::ServerState;
 use oxkeeper_proto::{Epoch, Epochs, ServerId, Zxid};
 
@@ -20,7 +22,7 @@ const PAUSE_MS: u64 = 50;
 /// Longest pause, in ms.
 const LONGEST_PAUSE_MS: u64 = 200;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Looking,
     Learning(Box<Learner>),
@@ -31,7 +33,7 @@ enum Role {
 }
 
 /// One server's Zab state machine; see the crate's documentation for the driver's duties.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zab {
     core: Core,
     election: Election,
@@ -46,6 +48,22 @@ pub struct Zab {
     failures: u64,
     /// When the next election may begin.
     look_at_ms: u64,
+}
+
+/// What decides how the server goes on, and nothing else: two that hash alike do the same from now on, but
+/// for the pause before an election. Counts and reasons for operators are left out, as is what the next
+/// election clears.
+impl Hash for Zab {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Zab { core, election, role, vote, .. } = self;
+        let Zab { last_sync: _, last_loss: _, sync_counts: _, elections: _, .. } = self;
+        let Zab { failures: _, look_at_ms: _, .. } = self;
+        (core, role, vote).hash(hasher);
+        match role {
+            Role::Looking => election.hash(hasher),
+            _ => election.hash_between(hasher),
+        }
+    }
 }
 
 impl Zab {
@@ -137,7 +155,7 @@ impl Zab {
     /// Leader that serves: zxid of the next proposal; `None` at the counter's end.
     pub fn next_zxid(&self) -> Option<Zxid> {
         match &self.role {
-            Role::Leading(leader) => leader.next_zxid(),
+            Role::Leading(leader) => leader.next_zxid(&self.core),
             _ => None,
         }
     }
@@ -212,9 +230,19 @@ impl Zab {
         self.core.needs_snapshot
     }
 
-    /// Replaces [`crate::MAX_QUEUED_BYTES`]: what may wait in one place, in bytes.
+    /// Bytes in the fullest of its queues: not on disk, not committed, or not synchronized yet.
+    pub fn queued_bytes(&self) -> usize {
+        let of_role = match &self.role {
+            Role::Learning(learner) => learner.queued_bytes(),
+            Role::Leading(leader) => leader.queued_bytes(),
+            Role::Looking | Role::Stopping => 0,
+        };
+        of_role.max(self.core.unflushed.bytes())
+    }
+
+    /// Replaces [`Limits::queued_bytes`](crate::Limits::queued_bytes).
     pub fn limit_queues(&mut self, bytes: usize) {
-        self.core.queue_limit = bytes;
+        std::sync::Arc::make_mut(&mut self.core.config).limits.queued_bytes = bytes;
     }
 
     // ---- time

@@ -257,6 +257,7 @@ fn no_packet_brings_a_server_down() {
             commit_log_count: 3,
             force_snapshot_sync: random.below(10) == 0,
             fast_election: random.below(2) == 0,
+            limits: oxkeeper_zab::Limits::default(),
         };
         let log: Vec<_> = (1..=random.below(4) as u32).map(|n| proposal(1, n)).collect();
         let last_zxid = log.last().map_or(Zxid::ZERO, |last| last.zxid);

@@ -28,6 +28,7 @@ fn config(me: i64) -> Config {
         commit_log_count: 500,
         force_snapshot_sync: false,
         fast_election: false,
+        limits: oxkeeper_zab::Limits::default(),
     }
 }
 

@@ -172,6 +172,7 @@ impl World {
                 commit_log_count: 500,
                 force_snapshot_sync: snapshots,
                 fast_election: false,
+                limits: oxkeeper_zab::Limits::default(),
             };
             let epochs = Epochs { accepted: server.disk.accepted, current: server.disk.current };
             Replica::member(shared, config, zab, epochs, history, now, &mut out)

@@ -9,7 +9,7 @@ use crate::error::Misbehaved;
 const SNAPSHOT_BYTES_PER_MS: u64 = 16_000;
 
 /// How far a learner has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Connected; FOLLOWERINFO or OBSERVERINFO must come.
     New,
@@ -45,7 +45,7 @@ impl Stage {
 }
 
 /// Commits that wait. An epoch's commits have no gaps, so the first and the last say all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct HeldCommits(Option<(Zxid, Zxid)>);
 
 impl HeldCommits {
@@ -64,7 +64,7 @@ impl HeldCommits {
 }
 
 /// A snapshot on its way to a learner, as the driver reports it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Streamed {
     bytes: u64,
     ended: bool,
@@ -73,7 +73,7 @@ struct Streamed {
 }
 
 /// A connection from a learner.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Link {
     pub stage: Stage,
     /// Known from its first packet on.

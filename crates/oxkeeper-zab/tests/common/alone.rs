@@ -20,6 +20,7 @@ pub fn config(me: ServerId, voters: i64, observers: i64) -> Config {
         commit_log_count: 500,
         force_snapshot_sync: false,
         fast_election: false,
+        limits: oxkeeper_zab::Limits::default(),
     }
 }
 

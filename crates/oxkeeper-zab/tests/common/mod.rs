@@ -181,6 +181,7 @@ impl World {
                 commit_log_count: settings.commit_log_count,
                 force_snapshot_sync: settings.force_snapshot_sync,
                 fast_election: settings.fast_election,
+                limits: oxkeeper_zab::Limits::default(),
             };
             (id, Server::new(id, config))
         });

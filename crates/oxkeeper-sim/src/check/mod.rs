@@ -1,17 +1,20 @@
 //! What must hold for all servers, at every step and at the end.
 
-use std::collections::hash_map::DefaultHasher;
+mod delivery;
+mod health;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 
 use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
-use oxkeeper_proto::{Encode, Epoch, Zxid};
+use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 use oxkeeper_state::{State, Tree};
-use oxkeeper_zab::Proposal;
+use oxkeeper_zab::DiskRequest;
 
+use crate::check::delivery::{Deliveries, Entry};
 use crate::net::ConnId;
 use crate::server::Seen;
-use crate::world::{Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::World;
 
 /// What was observed so far.
 #[derive(Debug, Default)]
@@ -28,8 +31,8 @@ pub struct Checks {
     pub setup_done: bool,
     /// Data of the shared registers by zxid of the write.
     shared: BTreeMap<(String, i64), String>,
-    /// Payload hash of each proposal logged anywhere.
-    payloads: BTreeMap<i64, u64>,
+    /// What servers log and deliver.
+    pub deliveries: Deliveries,
     /// Tree digest by zxid.
     digests: BTreeMap<i64, Digest>,
     /// Where the history of an epoch begins: last zxid of its leader.
@@ -70,7 +73,8 @@ impl Checks {
             return Ok(());
         }
         let what = if written { "written" } else { "read" };
-        Err(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}"))
+        Err(Rule::Semantics
+            .broken(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}")))
     }
 
     fn missing(&self, state: &State) -> Option<String> {
@@ -87,15 +91,16 @@ impl Checks {
 }
 
 impl World<'_> {
-    /// A proposal goes into a log.
-    pub fn check_append(&mut self, server: usize, proposal: &Proposal) -> Result<(), Violation> {
-        let mut hasher = DefaultHasher::new();
-        proposal.payload.hash(&mut hasher);
-        let hash = hasher.finish();
-        self.trace.mix(&[server as u64, proposal.zxid.0 as u64, hash]);
-        let known = *self.checks.payloads.entry(proposal.zxid.0).or_insert(hash);
-        if known != hash {
-            return Err(format!("two different proposals have zxid {}", proposal.zxid));
+    /// A role asks its disk for something.
+    pub fn check_request(&mut self, server: usize, request: &DiskRequest) -> Result<(), Violation> {
+        match request {
+            DiskRequest::Append(proposal) => {
+                let entry = Entry::of(proposal);
+                self.trace.mix(&[server as u64, entry.zxid.0 as u64, entry.hash]);
+                self.checks.deliveries.appended(server, proposal)?;
+            }
+            DiskRequest::SaveSnapshot => self.checks.deliveries.adopts(server),
+            _ => {}
         }
         Ok(())
     }
@@ -107,12 +112,24 @@ impl World<'_> {
         }
         let durable = self.servers[server].durable;
         if durable < packet.zxid {
-            return Err(format!(
+            return Err(Rule::AckedIsDurable.broken(format!(
                 "s{} acknowledges {}, but its disk has only {durable} for sure",
                 server + 1,
                 packet.zxid
-            ));
+            )));
         }
+        Ok(())
+    }
+
+    /// A server without others begins with this history: what it has shown is still there. What it never
+    /// showed may be gone, and its zxids may be given out again.
+    pub fn check_standalone_start(&mut self, last: Zxid) -> Result<(), Violation> {
+        let shown = self.checks.committed;
+        if last < shown {
+            return Err(Rule::Durability
+                .broken(format!("the server has shown {shown}, and starts with {last}")));
+        }
+        self.checks.deliveries.forget_behind(last);
         Ok(())
     }
 
@@ -126,7 +143,8 @@ impl World<'_> {
         let last = self.checks.links.entry(link).or_default();
         if zxid <= last.proposal {
             let before = last.proposal;
-            return Err(format!("s{} proposes {zxid} behind {before} on a link", server + 1));
+            return Err(Rule::LocalPrimaryOrder
+                .broken(format!("s{} proposes {zxid} behind {before} on a link", server + 1)));
         }
         last.proposal = zxid;
         Ok(())
@@ -145,15 +163,16 @@ impl World<'_> {
         let zxid = packet.zxid;
         let last = self.checks.links.entry(link).or_default();
         if zxid <= last.commit || last.proposal < zxid {
-            return Err(format!(
+            return Err(Rule::TotalOrder.broken(format!(
                 "s{} sends COMMIT {zxid} on a link that had COMMIT {} and PROPOSAL {}",
                 server + 1,
                 last.commit,
                 last.proposal
-            ));
+            )));
         }
         last.commit = zxid;
-        Ok(())
+        // It may leave its role in the same step, and then what it applies is no delivery any more.
+        self.checks.deliveries.commits(server, zxid)
     }
 
     /// A server writes currentEpoch.
@@ -163,10 +182,10 @@ impl World<'_> {
         let leading = process.replica().zab().map(|zab| zab.state()) == Some(ServerState::Leading);
         let appended = process.queue.appended();
         if durable < appended {
-            return Err(format!(
+            return Err(Rule::Epochs.broken(format!(
                 "s{} saves currentEpoch {epoch} while {appended} is only durable to {durable}",
                 server + 1
-            ));
+            )));
         }
         if leading {
             // Counter 0 is no transaction: the history is the one that epoch began with.
@@ -176,54 +195,84 @@ impl World<'_> {
             return Ok(());
         }
         match self.checks.bases.get(&epoch) {
-            Some(base) if durable < *base => Err(format!(
+            Some(base) if durable < *base => Err(Rule::Epochs.broken(format!(
                 "s{} saves currentEpoch {epoch} before its history: durable {durable}, the epoch \
                  begins after {base}",
                 server + 1
-            )),
+            ))),
             _ => Ok(()),
         }
     }
 
     /// After each run of a replica thread.
     pub fn check_server(&mut self, server: usize) -> Result<(), Violation> {
+        let fuzzy_until = self.servers[server].fuzzy_until;
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let shared = process.shared.clone();
         let state = shared.state.read();
+        // The state itself trusts its digest only once a record has confirmed it.
         let (zxid, digest, exact) = (state.last_zxid(), state.digest(), state.is_exact());
         if let Some(mismatch) = state.last_digest_mismatch() {
-            return Err(format!("s{}: digest mismatch {mismatch:?}", server + 1));
+            return Err(
+                Rule::Digest.broken(format!("s{}: digest mismatch {mismatch:?}", server + 1))
+            );
         }
-        let Some(zab) = process.replica().zab() else { return Ok(()) };
+        let Some(zab) = process.replica().zab() else {
+            process.seen = Seen { state: ServerState::Leading, serving: true };
+            self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
+            let durable = self.servers[server].durable;
+            self.checks.committed = self.checks.committed.max(zxid);
+            return match zxid <= durable {
+                true => Ok(()),
+                false => Err(Rule::AckedIsDurable
+                    .broken(format!("the server shows {zxid}, and {durable} is on its disk"))),
+            };
+        };
         if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
-            return Err(format!("s{} has left its role: {lost}", server + 1));
+            return Err(
+                Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
+            );
         }
+        health::check_queues(server, zab, self.plan.shape.limits.queued_bytes)?;
         let serving = process.replica().is_serving();
         let seen = Seen { state: zab.state(), serving };
-        let epoch = zab.epoch();
+        let (epoch, applied) = (zab.epoch(), zab.applied());
+        let loss = zab.last_loss().map(health::name_of);
         let before = std::mem::replace(&mut process.seen, seen);
+        if before.state != ServerState::Looking
+            && seen.state == ServerState::Looking
+            && let Some(lost) = loss
+        {
+            self.summary.count_loss(lost);
+        }
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
-        if exact && serving {
+        if serving && (exact || fuzzy_until <= zxid) {
             let known =
                 *self.checks.digests.entry(zxid.0).or_insert(Digest { value: digest, server });
             if known.value != digest {
-                return Err(format!(
+                return Err(Rule::Digest.broken(format!(
                     "at {zxid} s{} has digest {digest:x}, s{} has {:x}",
                     server + 1,
                     known.server + 1,
                     known.value
-                ));
+                )));
             }
         }
-        if seen.leads() {
-            if before != seen {
-                drop(state);
+        drop(state);
+        let deliveries = &mut self.checks.deliveries;
+        if !serving {
+            deliveries.idle(server);
+            return Ok(());
+        }
+        match (before == seen, seen.leads()) {
+            (true, leads) => deliveries.delivers(server, applied, leads)?,
+            (false, false) => deliveries.follows(server, applied)?,
+            (false, true) => {
+                deliveries.leads(server, epoch, applied)?;
                 self.check_new_leader(server, epoch)?;
-                return Ok(());
             }
-            self.check_committed(server, zxid)?;
         }
-        Ok(())
+        if seen.leads() { self.check_committed(server, zxid) } else { Ok(()) }
     }
 
     fn check_new_leader(&mut self, server: usize, epoch: Epoch) -> Result<(), Violation> {
@@ -231,12 +280,14 @@ impl World<'_> {
         self.summary.leaders += 1;
         let me = (server, self.servers[server].incarnation);
         if let Some(other) = self.checks.leaders.insert(epoch, me) {
-            return Err(format!("epoch {epoch} has two leaders: {other:?} and {me:?}"));
+            return Err(Rule::Leadership
+                .broken(format!("epoch {epoch} has two leaders: {other:?} and {me:?}")));
         }
         let Some(process) = &self.servers[server].process else { return Ok(()) };
         let state = process.shared.state.read();
         if let Some(missing) = self.checks.missing(&state) {
-            return Err(format!("s{} leads epoch {epoch}, but {missing}", server + 1));
+            return Err(Rule::CommittedHistory
+                .broken(format!("s{} leads epoch {epoch}, but {missing}", server + 1)));
         }
         Ok(())
     }
@@ -246,12 +297,14 @@ impl World<'_> {
             return Ok(());
         }
         self.checks.committed = zxid;
-        let durable = self.servers.iter().filter(|server| server.durable >= zxid).count();
-        if durable * 2 <= self.servers.len() {
-            return Err(format!(
-                "s{} has committed {zxid}, but only {durable} servers have it for sure",
+        let durable = |id: ServerId| self.servers[(id - 1) as usize].durable >= zxid;
+        if !self.plan.ensemble.is_quorum(durable) {
+            let who: Vec<_> =
+                self.plan.ensemble.servers.keys().filter(|id| durable(**id)).collect();
+            return Err(Rule::AckedIsDurable.broken(format!(
+                "s{} has committed {zxid}, but only {who:?} have it for sure: no quorum",
                 server + 1
-            ));
+            )));
         }
         Ok(())
     }
@@ -307,10 +360,12 @@ impl World<'_> {
             let state = process.shared.state.read();
             let id = index + 1;
             if let Some(missing) = self.checks.missing(&state) {
-                return Err(format!("at the end {missing} at s{id}"));
+                return Err(Rule::Durability.broken(format!("at the end {missing} at s{id}")));
             }
             if state.ephemerals_count() > 0 {
-                return Err(format!("s{id}: ephemerals outlived their sessions"));
+                return Err(
+                    Rule::Ephemerals.broken(format!("s{id}: ephemerals outlived their sessions"))
+                );
             }
             check_pairs(&state)?;
             let tree = dump(&state);
@@ -318,10 +373,13 @@ impl World<'_> {
             match &first {
                 None => first = Some((digest, tree)),
                 Some(first) if first.0 != digest => {
-                    return Err(format!("s{id} ends with digest {digest:x}, s1 {:x}", first.0));
+                    return Err(Rule::Digest
+                        .broken(format!("s{id} ends with digest {digest:x}, s1 {:x}", first.0)));
                 }
                 Some(first) if first.1 != tree => {
-                    return Err(format!("s{id} ends with another tree than s1"));
+                    return Err(
+                        Rule::Digest.broken(format!("s{id} ends with another tree than s1"))
+                    );
                 }
                 Some(_) => {}
             }
@@ -338,7 +396,7 @@ fn check_pairs(state: &State) -> Result<(), Violation> {
         let (stem, end) = name.split_at(name.len() - 1);
         let other = if end == "a" { "b" } else { "a" };
         if !names.contains(&format!("{stem}{other}")) {
-            return Err(format!("half of a multi: /m/{name}"));
+            return Err(Rule::Semantics.broken(format!("half of a multi: /m/{name}")));
         }
     }
     Ok(())

@@ -1,5 +1,8 @@
 //! Clients: they connect, pipeline requests, check replies, come back, or go for good.
 
+pub mod port;
+pub mod session;
+
 use std::borrow::Cow;
 
 use oxkeeper_node::RoleId;
@@ -8,11 +11,12 @@ use oxkeeper_proto::client::{
     PathRequest, ReadRequest, ReplyHeader, RequestHeader, SetDataRequest, Stat, WatcherEvent,
     XID_NOTIFICATION, XID_PING, put_frame,
 };
-use oxkeeper_proto::{Decode, Encode, ErrorCode, OpCode, Reader};
+use oxkeeper_proto::{Decode, DecodeError, Encode, ErrorCode, OpCode, Reader};
 
+use crate::clients::session::{Op, Sent, Session};
 use crate::net::{ConnId, Kind, Message};
-use crate::session::{Op, Sent, Session};
-use crate::world::{Event, Violation, World};
+use crate::violation::{Rule, Violation};
+use crate::world::{Event, World};
 
 /// Nodes that everyone uses.
 const SETUP: [&str; 9] = ["/log", "/own", "/eph", "/t", "/m", "/r0", "/r1", "/r2", "/r3"];
@@ -139,6 +143,10 @@ fn put_request(out: &mut Vec<u8>, xid: i32, op: &Op, own_path: &str) {
     });
 }
 
+fn unreadable(error: DecodeError) -> Violation {
+    Rule::Semantics.broken(format!("a reply cannot be read: {error}"))
+}
+
 impl World<'_> {
     /// A client's next move.
     pub fn client_step(&mut self, client: usize) -> Result<(), Violation> {
@@ -173,7 +181,7 @@ impl World<'_> {
     fn dial_server(&mut self, client: usize) {
         let server = self.dice.below(self.servers.len() as u64) as usize;
         let node = self.clients[client].node;
-        if self.is_blocked(node, server) || !self.servers[server].is_up() {
+        if self.is_blocked(node, server, Kind::Client) || !self.servers[server].is_up() {
             return;
         }
         let incarnation = self.servers[server].incarnation;
@@ -219,6 +227,7 @@ impl World<'_> {
         let shared = format!("/r{}", self.dice.below(4));
         let temporary = format!("/t/x{}", self.dice.below(5));
         let kind = self.dice.below(100);
+        let padding = self.padding(client, kind);
         let me = &mut self.clients[client];
         match kind {
             0..20 => {
@@ -226,9 +235,9 @@ impl World<'_> {
                 Op::SetOwn { value: me.session.next_value }
             }
             20..42 => Op::GetOwn,
-            42..52 => Op::SetShared { path: shared, value: me.unique() },
+            42..52 => Op::SetShared { path: shared, value: me.unique() + &padding },
             52..66 => Op::GetShared { path: shared, watch: kind < 58 },
-            66..74 => Op::CreateSequential { value: me.unique() },
+            66..74 => Op::CreateSequential { value: me.unique() + &padding },
             74..78 => Op::CreateEphemeral { path: format!("/eph/{}", me.unique()) },
             78..83 => Op::CreateTemporary { path: temporary },
             83..87 => Op::DeleteTemporary { path: temporary },
@@ -240,6 +249,16 @@ impl World<'_> {
             94..98 => Op::Sync,
             _ => Op::Ping,
         }
+    }
+
+    /// Where the plan says so, what one client writes is large now and then.
+    fn padding(&mut self, client: usize, kind: u64) -> String {
+        let writes = matches!(kind, 42..52 | 66..74);
+        if !writes || client != 0 || !self.plan.shape.large_values || !self.dice.one_in(5) {
+            return String::new();
+        }
+        let most = if kind < 52 { 200_000 } else { 80_000 };
+        "x".repeat(self.dice.between(20_000, most) as usize)
     }
 
     fn request(&mut self, client: usize, ops: Vec<Op>) {
@@ -274,7 +293,7 @@ impl World<'_> {
                     let Some(frame) = tail.get(..len) else { break };
                     rest = &tail[len..];
                     self.frame(client, frame)
-                        .map_err(|violation| format!("client {client}: {violation}"))?;
+                        .map_err(|broken| broken.by(format_args!("client {client}")))?;
                     if self.clients[client].conn != Some(id) {
                         return Ok(());
                     }
@@ -296,27 +315,29 @@ impl World<'_> {
             return self.connected(client, frame);
         }
         let mut reader = Reader::new(frame);
-        let header = ReplyHeader::decode(&mut reader).map_err(|error| error.to_string())?;
+        let header = ReplyHeader::decode(&mut reader).map_err(unreadable)?;
         let body = reader.rest();
         if header.xid == XID_NOTIFICATION {
-            let event = WatcherEvent::from_bytes(body).map_err(|error| error.to_string())?;
+            let event = WatcherEvent::from_bytes(body).map_err(unreadable)?;
             self.summary.notifications += 1;
             self.clients[client].session.watches.remove(&*event.path);
             return Ok(());
         }
         let session = &mut self.clients[client].session;
         let Some(sent) = session.sent.pop_front() else {
-            return Err(format!("a reply {header:?} to nothing"));
+            return Err(Rule::Fifo.broken(format!("a reply {header:?} to nothing")));
         };
         if sent.xid != header.xid {
-            return Err(format!("reply {header:?} is out of order; {sent:?} was first"));
+            return Err(
+                Rule::Fifo.broken(format!("reply {header:?} is out of order; {sent:?} was first"))
+            );
         }
         if header.zxid > 0 {
             if header.zxid < session.last_zxid {
-                return Err(format!(
+                return Err(Rule::MonotonicRead.broken(format!(
                     "the session saw zxid {:#x}, and then {header:x?} for {sent:?}",
                     session.last_zxid
-                ));
+                )));
             }
             session.last_zxid = header.zxid;
         }
@@ -324,7 +345,7 @@ impl World<'_> {
     }
 
     fn connected(&mut self, client: usize, frame: &[u8]) -> Result<(), Violation> {
-        let response = ConnectResponse::from_bytes(frame).map_err(|error| error.to_string())?;
+        let response = ConnectResponse::from_bytes(frame).map_err(unreadable)?;
         let old = self.clients[client].session.id;
         if response.timeout_ms <= 0 {
             self.summary.expired += 1;
@@ -338,10 +359,14 @@ impl World<'_> {
         me.established = true;
         if old != 0 {
             if old != response.session {
-                return Err(format!("resumed {old:#x}, got {:#x}", response.session));
+                return Err(
+                    Rule::Sessions.broken(format!("resumed {old:#x}, got {:#x}", response.session))
+                );
             }
             if self.checks.dead_sessions.contains(&old) {
-                return Err(format!("session {old:#x} was closed, and lives again"));
+                return Err(
+                    Rule::Sessions.broken(format!("session {old:#x} was closed, and lives again"))
+                );
             }
             self.summary.resumed += 1;
             // The connection before may have ended before these were on their way.
@@ -357,7 +382,8 @@ impl World<'_> {
             ..Session::default()
         };
         if !self.checks.sessions.insert(response.session) {
-            return Err(format!("session id {:#x} was given out twice", response.session));
+            return Err(Rule::Sessions
+                .broken(format!("session id {:#x} was given out twice", response.session)));
         }
         let mut ops = self.setup();
         ops.push(Op::CreateOwn);
@@ -403,7 +429,8 @@ impl World<'_> {
             Op::CreateOwn => {}
             Op::SetOwn { value } if ok => session.own_written(value),
             Op::SetOwn { value } if session.own.is_some() => {
-                return Err(format!("setData {value} of the own register fails: {header:?}"));
+                return Err(Rule::Semantics
+                    .broken(format!("setData {value} of the own register fails: {header:?}")));
             }
             Op::GetOwn if ok => {
                 let data = Reader::new(body).buffer().ok().flatten().unwrap_or_default();
@@ -411,21 +438,24 @@ impl World<'_> {
                 session.own_read(value)?;
             }
             Op::GetOwn if session.own.is_some() => {
-                return Err(format!("the own register is not there: {header:?}"));
+                return Err(
+                    Rule::Semantics.broken(format!("the own register is not there: {header:?}"))
+                );
             }
             Op::SetShared { path, value } if ok => {
-                let stat = Stat::from_bytes(body).map_err(|error| error.to_string())?;
+                let stat = Stat::from_bytes(body).map_err(unreadable)?;
                 self.checks.shared_value(&path, stat.mzxid, &value, true)?;
             }
             Op::GetShared { path, watch } if ok => {
                 let mut reader = Reader::new(body);
                 let data = reader.buffer().ok().flatten().unwrap_or_default();
                 let value = String::from_utf8_lossy(data).into_owned();
-                let stat = Stat::decode(&mut reader).map_err(|error| error.to_string())?;
+                let stat = Stat::decode(&mut reader).map_err(unreadable)?;
                 if let Some(mzxid) = session.watches.get(&path)
                     && *mzxid < stat.mzxid
                 {
-                    return Err(format!("{path}: new data seen before the watch's event"));
+                    return Err(Rule::Watches
+                        .broken(format!("{path}: new data seen before the watch's event")));
                 }
                 if watch {
                     session.watches.entry(path.clone()).or_insert(stat.mzxid);
@@ -433,10 +463,10 @@ impl World<'_> {
                 self.checks.shared_value(&path, stat.mzxid, &value, false)?;
             }
             Op::CreateSequential { value } if ok => {
-                let path = Reader::new(body).string().map_err(|error| error.to_string())?;
+                let path = Reader::new(body).string().map_err(unreadable)?;
                 let before = self.checks.kept.insert(path.clone().into_owned(), value);
                 if before.is_some() {
-                    return Err(format!("{path} was given out twice"));
+                    return Err(Rule::Semantics.broken(format!("{path} was given out twice")));
                 }
             }
             Op::CreatePair { first, second } if ok && succeeded(body)? => {
@@ -447,10 +477,10 @@ impl World<'_> {
                 // A leader that lost its quorum may still answer; in one epoch the rule is strict.
                 let same_epoch = sent.acked_before >> 32 == header.zxid >> 32;
                 if same_epoch && header.zxid < sent.acked_before {
-                    return Err(format!(
+                    return Err(Rule::Linearizability.broken(format!(
                         "sync answered at {:#x}, but {:#x} was acknowledged before it",
                         header.zxid, sent.acked_before
-                    ));
+                    )));
                 }
             }
             Op::Close if ok => {
@@ -469,11 +499,14 @@ impl World<'_> {
 /// in the results (`docs/spec/client-protocol.md` 9). Only the end of its session excuses a failure.
 fn succeeded(body: &[u8]) -> Result<bool, Violation> {
     let first = MultiHeader::from_bytes(&body[..body.len().min(9)]);
-    let first = first.map_err(|error| format!("results of a multi: {error}"))?;
+    let first = first.map_err(unreadable)?;
     let refused = [ErrorCode::SessionExpired.code(), ErrorCode::SessionMoved.code()];
     match first.kind == OpCode::Error.code() {
         true if refused.contains(&first.err) => Ok(false),
-        true => Err(format!("a multi of two new nodes fails with {}", first.err)),
+        true => {
+            Err(Rule::Semantics
+                .broken(format!("a multi of two new nodes fails with {}", first.err)))
+        }
         false => Ok(true),
     }
 }

@@ -48,7 +48,7 @@ impl World<'_> {
                 self.after(delay, Event::ClientTask { conn: id });
             }
             Message::End => self.unregister(server, id),
-            Message::Snapshot(_) | Message::Vote(_) => {}
+            Message::Vote(_) => {}
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::violation::{Rule, Violation};
+
 /// A request on its way.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -122,7 +124,7 @@ impl Session {
     }
 
     /// The own register was read as `value`; an error says what is wrong with that.
-    pub fn own_read(&mut self, value: u64) -> Result<(), String> {
+    pub fn own_read(&mut self, value: u64) -> Result<(), Violation> {
         if self.own == Some(value) {
             return Ok(());
         }
@@ -135,9 +137,9 @@ impl Session {
             self.own = Some(0);
             return Ok(());
         }
-        Err(format!(
+        Err(Rule::MonotonicRead.broken(format!(
             "session {:#x} read {value} from its own register; acknowledged is {:?}, possible {:?}",
             self.id, self.own, self.unknown
-        ))
+        )))
     }
 }

@@ -1,0 +1,50 @@
+//! When what goes wrong: storms and calm.
+
+use crate::dice::Dice;
+use crate::faults::{ClockFault, DiskFault, Fault, NetworkFault, ProcessFault, Strike};
+use crate::plan::Plan;
+
+/// The first fault, in µs: an ensemble has had the time to elect.
+const FIRST: u64 = 1_000_000;
+/// Own stream for what the weather is.
+const STREAM: u64 = 0x5ba9_e0f3_0000_0002;
+
+/// Draws the faults of a run. In a storm they follow each other closely, so that one meets what another
+/// has left; otherwise there is time to come back. Behind some weather nothing goes wrong for so long that
+/// all must be well again, which is looked at ([`World::check_calm`](crate::world::World::check_calm)).
+pub fn draw(seed: u64, dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
+    let mut weather = Dice::new(seed ^ STREAM);
+    if weather.one_in(16) {
+        return maintenance(&mut weather, plan);
+    }
+    let mut strikes = Vec::new();
+    let (mut at, mut weather_ends, mut longest) = (FIRST, 0, 0);
+    while at < plan.faults_end {
+        if weather_ends <= at {
+            if weather_ends > 0 && weather.one_in(4) {
+                at += weather.between(2, 6) * plan.init_limit_us();
+            }
+            weather_ends = at + dice.between(1_000_000, 6_000_000);
+            longest = weather.pick(&[200_000, 600_000, 2_000_000, 2_000_000, 5_000_000]);
+        }
+        strikes.push(Strike { at, fault: fault(dice, plan) });
+        at += dice.between(longest / 10, longest);
+    }
+    strikes
+}
+
+/// Only what operators do: nothing may be lost, and the service is away only shortly.
+fn maintenance(dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
+    let at = dice.between(FIRST, plan.faults_end / 3);
+    let fault = Fault::Process(ProcessFault::ROLLING_RESTART);
+    vec![Strike { at, fault }]
+}
+
+fn fault(dice: &mut Dice, plan: &Plan) -> Fault {
+    match dice.below(16) {
+        0..3 => Fault::Process(ProcessFault::draw(dice, plan)),
+        3..9 => Fault::Network(NetworkFault::draw(dice, plan)),
+        9 => Fault::Clock(ClockFault::draw(dice, plan)),
+        _ => Fault::Disk(DiskFault::draw(dice, plan)),
+    }
+}
