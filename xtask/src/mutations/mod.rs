@@ -43,6 +43,19 @@ pub struct Mutation {
     pub expected: &'static str,
 }
 
+impl Mutation {
+    /// Is it in what the explorer runs?
+    fn is_of_zab(&self) -> bool {
+        let of_zab = |file: &str| file.contains("oxkeeper-zab") || file.contains("oxkeeper-proto");
+        self.edits.iter().all(|edit| of_zab(edit.file))
+    }
+
+    /// The only scope that the explorer needs to look at, if there is one.
+    fn scope(&self) -> Option<&'static str> {
+        zab::SCOPES.iter().find(|(name, _)| *name == self.name).map(|(_, scope)| *scope)
+    }
+}
+
 /// Replaces text that occurs exactly once.
 pub struct Edit {
     /// Path in the workspace.
@@ -174,6 +187,7 @@ impl Trials<'_> {
 
     fn row(&self, mutation: &'static Mutation) -> Outcome<Row> {
         let mut row = Row::new(mutation);
+        let explores = self.wants(Column::Explore) && mutation.is_of_zab();
         {
             let _edited = self.workshop.edit(&[mutation.edits])?;
             if self.wants(Column::Test) {
@@ -182,8 +196,8 @@ impl Trials<'_> {
             if self.wants(Column::Sim) {
                 row.sim = checkers::simulator(&self.workshop, &self.limits);
             }
-            if self.wants(Column::Explore) {
-                row.explore = checkers::explorer(&self.workshop, &self.limits);
+            if explores {
+                row.explore = checkers::explorer(&self.workshop, &self.limits, mutation.scope());
             }
         }
         if self.args.blind && mutation.blind.is_empty() {
@@ -193,8 +207,9 @@ impl Trials<'_> {
             if self.wants(Column::Sim) {
                 row.sim_blind = checkers::simulator(&self.workshop, &self.limits);
             }
-            if self.wants(Column::Explore) {
-                row.explore_blind = checkers::explorer(&self.workshop, &self.limits);
+            if explores {
+                row.explore_blind =
+                    checkers::explorer(&self.workshop, &self.limits, mutation.scope());
             }
         }
         Ok(row)
