@@ -13,9 +13,10 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "currentEpoch is written when the history of the epoch is durable, not before.",
         edits: &[edit(
             SYNC,
-            "                self.step = Step::SavingHistory { epoch, snapshot: false };\n",
-            "                self.step = Step::SavingHistory { epoch, snapshot: false };\n                \
-             core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);\n",
+            "                self.log_committed(core, out);\n                self.on_flushed(core, out);\n",
+            "                if core.current < epoch && !self.commits.is_empty() {\n                    \
+             core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);\n                }\n                \
+             self.log_committed(core, out);\n                self.on_flushed(core, out);\n",
         )],
         blind: &[],
         test: regression("current_epoch_is_written_only_after_the_history"),
