@@ -14,7 +14,7 @@ pub const MUTATIONS: &[Mutation] = &[
             "        next.or(Some(Zxid(self.proposed.0 + 1))).filter(|_| self.serving())\n",
         )],
         blind: &[],
-        test: Test("zab", "scenarios", "every_recorded_conversation_happens_again"),
+        test: Test("zab", "rules", "an_epoch_has_no_zxid_behind_the_counters_end"),
         expected: "",
     },
     Mutation {
