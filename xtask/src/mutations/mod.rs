@@ -140,9 +140,7 @@ pub fn run(args: &MutationsArgs) -> Outcome {
         args,
         workshop,
     };
-    if trials.wants(Column::Test) {
-        trials.tests_pass_unbroken(&chosen)?;
-    }
+    trials.pass_unbroken(&chosen)?;
     let mut report = Report::begin(args.markdown);
     for mutation in chosen {
         report.row(trials.row(mutation)?);
@@ -169,20 +167,29 @@ impl Trials<'_> {
         self.args.columns.contains(&column) && (column != Column::Explore || self.explorer)
     }
 
-    /// A test that fails anyway notices nothing.
-    fn tests_pass_unbroken(&self, chosen: &[&Mutation]) -> Outcome {
+    /// Who complains anyway notices nothing.
+    fn pass_unbroken(&self, chosen: &[&Mutation]) -> Outcome {
         let _whole = self.workshop.edit(&[])?;
-        let mut failing = Vec::new();
-        for mutation in chosen {
-            let cell = checkers::named_test(&self.workshop, &self.limits, &mutation.test);
+        let mut complaints = Vec::new();
+        let mut expect_nothing = |who: &str, cell: Cell| {
             if !matches!(cell, Cell::NotFound(_)) {
-                failing.push(format!("{} ({}): {cell}", mutation.test.2, mutation.name));
+                complaints.push(format!("{who}: {cell}"));
             }
+        };
+        for mutation in chosen.iter().filter(|_| self.wants(Column::Test)) {
+            let cell = checkers::named_test(&self.workshop, &self.limits, &mutation.test);
+            expect_nothing(mutation.test.2, cell);
         }
-        if failing.is_empty() {
+        if self.wants(Column::Sim) {
+            expect_nothing("the simulator", checkers::simulator(&self.workshop, &self.limits));
+        }
+        if self.wants(Column::Explore) && chosen.iter().any(|mutation| mutation.is_of_zab()) {
+            expect_nothing("the explorer", checkers::explorer(&self.workshop, &self.limits, None));
+        }
+        if complaints.is_empty() {
             return Ok(());
         }
-        Err(Failure(format!("without any mutation, these do not pass:\n{}", failing.join("\n"))))
+        Err(Failure(format!("without any mutation already:\n{}", complaints.join("\n"))))
     }
 
     fn row(&self, mutation: &'static Mutation) -> Outcome<Row> {
