@@ -11,12 +11,15 @@
 #![allow(clippy::expect_used, reason = "a model that cannot be built is a bug of this crate")]
 
 pub mod disk;
+pub mod driver;
 pub mod election;
+pub mod link;
 pub mod rules;
 pub mod scopes;
 pub mod search;
 pub mod server;
 pub mod step;
 pub mod stuck;
+pub mod turn;
 pub mod words;
 pub mod world;

@@ -120,7 +120,7 @@ fn tell(scope: &Scope, options: &Options, report: &Report) {
 
 fn tell_path(scope: &Scope, options: &Options, path: &[u16]) -> bool {
     println!("scope {}: {}", scope.name, scope.about);
-    let (lines, broken) = replay(scope, &options.bounds, path);
+    let (lines, broken) = replay(scope, options, path);
     lines.iter().for_each(|line| println!("{line}"));
     if let Some(broken) = &broken {
         println!("{broken}");

@@ -3,11 +3,12 @@
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
 use crate::disk::{Disk, Txn};
+use crate::driver::Driver;
 use crate::rules::Ghost;
 use crate::server::{SERVERS, Server};
 use crate::step::{Bounds, Members, Step};
 use crate::stuck;
-use crate::world::{Driver, Held, Spent, World};
+use crate::world::{Held, Spent, World};
 
 /// Where the exploration begins.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +59,15 @@ pub fn all() -> Vec<Scope> {
             about: "three empty servers",
             disks: [(0, &[]); 3],
             begin: Begin::Looking,
-            bounds: bounds(24, 2, 1, 2, 3),
-            short_depth: 13,
+            bounds: bounds(21, 2, 1, 2, 3),
+            short_depth: 12,
         },
         Scope {
             name: "behind",
             about: "server 1 lacks the last of two transactions of the same epoch",
             disks: BEHIND,
             begin: Begin::Looking,
-            bounds: bounds(22, 2, 1, 2, 3),
+            bounds: bounds(21, 2, 1, 2, 3),
             short_depth: 12,
         },
         Scope {
@@ -74,8 +75,8 @@ pub fn all() -> Vec<Scope> {
             about: "server 1 is about to get by DIFF what it lacks, and server 3 looks on",
             disks: BEHIND,
             begin: Begin::Synchronizing(ONE_AND_TWO),
-            bounds: bounds(26, 2, 1, 2, 2),
-            short_depth: 13,
+            bounds: bounds(30, 2, 1, 2, 2),
+            short_depth: 16,
         },
         Scope {
             name: "tail",
@@ -83,7 +84,7 @@ pub fn all() -> Vec<Scope> {
             disks: TAIL,
             begin: Begin::Synchronizing(ONE_AND_TWO),
             bounds: bounds(26, 2, 1, 2, 2),
-            short_depth: 13,
+            short_depth: 14,
         },
         Scope {
             name: "snap",
@@ -91,14 +92,14 @@ pub fn all() -> Vec<Scope> {
             disks: OLD_TAIL,
             begin: Begin::Synchronizing(Members::ALL),
             bounds: bounds(24, 2, 1, 2, 2),
-            short_depth: 12,
+            short_depth: 14,
         },
         Scope {
             name: "join",
             about: "2 and 3 serve, and 1 joins while they commit",
             disks: SAME,
             begin: Begin::Serving(TWO_AND_THREE),
-            bounds: bounds(24, 2, 1, 2, 2),
+            bounds: bounds(25, 2, 1, 2, 2),
             short_depth: 13,
         },
         Scope {
@@ -106,16 +107,16 @@ pub fn all() -> Vec<Scope> {
             about: "all three serve",
             disks: SAME,
             begin: Begin::Serving(Members::ALL),
-            bounds: bounds(20, 2, 2, 2, 2),
-            short_depth: 11,
+            bounds: bounds(17, 2, 2, 2, 2),
+            short_depth: 10,
         },
         Scope {
             name: "votes",
             about: "every notification of an election is a step; server 3 is behind",
             disks: [(1, &[(1, 1)]), (1, &[(1, 1)]), (0, &[])],
             begin: Begin::Looking,
-            bounds: Bounds { fine: true, ..bounds(18, 1, 1, 1, 0) },
-            short_depth: 11,
+            bounds: Bounds { fine: true, ..bounds(14, 1, 1, 1, 0) },
+            short_depth: 10,
         },
     ]
 }

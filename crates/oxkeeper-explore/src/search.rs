@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
+use crate::driver::Driver;
 use crate::rules::{Broken, Rule};
 use crate::scopes::Scope;
 use crate::step::Bounds;
 use crate::stuck;
-use crate::world::{Driver, World};
+use crate::world::World;
 
 /// One of so many states is looked at as the beginning of a recovery.
 const RECOVERIES: u64 = 4096;
@@ -68,7 +69,7 @@ struct Search<'a> {
 pub fn search(scope: &Scope, options: &Options) -> Report {
     let mut search = Search {
         options,
-        driver: Driver::default(),
+        driver: Driver::heedless_of(&options.without),
         known: HashSet::default(),
         origins: vec![Origin { parent: 0, choice: 0 }],
         samples: Vec::new(),
@@ -99,7 +100,8 @@ impl Search<'_> {
                     return;
                 }
                 if self.known.len() > self.options.most_states
-                    || self.report.visited % 1024 == 0 && self.begin.elapsed() > self.options.limit
+                    || self.report.visited.is_multiple_of(1024)
+                        && self.begin.elapsed() > self.options.limit
                 {
                     return;
                 }
@@ -112,18 +114,14 @@ impl Search<'_> {
 
     /// Lets samples recover. Only now: what breaks then is real, but the way there is no shortest one.
     fn recover(&mut self) {
-        let without = &self.options.without;
-        if without.contains(&Rule::Stuck) || self.report.broken.is_some() {
+        if self.options.without.contains(&Rule::Stuck) || self.report.broken.is_some() {
             return;
         }
         for (world, at) in std::mem::take(&mut self.samples) {
             self.report.recoveries += 1;
-            match stuck::check(&world, &self.options.bounds, &mut self.driver) {
-                Err(broken) if !without.contains(&broken.rule) => {
-                    self.report.broken = Some((broken, self.path(at, None)));
-                    return;
-                }
-                _ => {}
+            if let Err(broken) = stuck::check(&world, &self.options.bounds, &mut self.driver) {
+                self.report.broken = Some((broken, self.path(at, None)));
+                return;
             }
         }
     }
@@ -139,19 +137,18 @@ impl Search<'_> {
             let choice = choice as u16;
             let Some(after) = world.take(step, bounds, &mut self.driver) else { continue };
             self.report.visited += 1;
-            let after = match after {
+            let mut after = match after {
                 Ok(after) => after,
-                // What follows a broken rule is not looked at: there is nothing to be learned from it.
-                Err(broken) if self.options.without.contains(&broken.rule) => continue,
                 Err(broken) => return Err((broken, self.path(at, Some(choice)))),
             };
             let hash = after.hash();
             if !self.known.insert(hash) {
                 continue;
             }
+            after.share(&mut self.driver);
             let id = self.origins.len() as u32;
             self.origins.push(Origin { parent: at, choice });
-            if hash % RECOVERIES == 0 {
+            if hash.is_multiple_of(RECOVERIES) {
                 self.samples.push((after.clone(), id));
             }
             next.push((after, id));
@@ -172,8 +169,9 @@ impl Search<'_> {
 }
 
 /// Walks one path again and tells it, line by line.
-pub fn replay(scope: &Scope, bounds: &Bounds, path: &[u16]) -> (Vec<String>, Option<Broken>) {
-    let mut driver = Driver::default();
+pub fn replay(scope: &Scope, options: &Options, path: &[u16]) -> (Vec<String>, Option<Broken>) {
+    let bounds = &options.bounds;
+    let mut driver = Driver::heedless_of(&options.without);
     let mut lines = Vec::new();
     let mut world = match scope.world(&mut driver) {
         Ok(world) => world,

@@ -1,13 +1,13 @@
 //! What can happen next.
 
 use oxkeeper_proto::ServerId;
-use oxkeeper_proto::Zxid;
 use oxkeeper_proto::quorum::{PacketKind, ServerState};
 use oxkeeper_zab::{Input, LinkId};
 
+use crate::driver::Driver;
 use crate::election;
 use crate::server::{Event, Message, SERVERS};
-use crate::world::{Driver, Held, Spent, World};
+use crate::world::{Held, Spent, World};
 
 /// One step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl World {
             self.steps_of(id, bounds, &mut steps);
         }
         if bounds.fine {
-            steps.extend(self.votes.keys().map(|(from, to)| Step::Vote(*from, *to)));
+            steps.extend(self.votes.iter().map(|(from, to, _)| Step::Vote(*from, *to)));
             let agrees = |id: &ServerId| self.server(*id).vote.is_some();
             steps.extend((1..=SERVERS).filter(agrees).map(Step::Quiet));
         } else if self.spent.elections < bounds.most.elections {
@@ -123,8 +123,7 @@ impl World {
         if self.next_to_learner(id).is_some() {
             steps.push(Step::ToLearner(id));
         }
-        let led: Vec<_> =
-            self.links().filter(|link| link.leader == id && link.leader_open).collect();
+        let led: Vec<_> = self.links().filter(|link| link.is_led_by(id)).collect();
         for link in &led {
             if self.next_to_leader(id, link.id).is_some() {
                 steps.push(Step::ToLeader(id, link.id));
@@ -179,17 +178,16 @@ impl World {
                 && server.disk.queue.is_empty()
             {
                 let kept = driver.outcome(server, &World::event_for_learner(message));
-                if kept.is_quiet(server) && kept.in_role() {
+                if kept.is_quiet(server) && kept.server.in_role() {
                     return Some(Step::ToLearner(id));
                 }
             }
-            for link in self.links().filter(|link| link.leader == id && link.leader_open) {
+            for link in self.links().filter(|link| link.is_led_by(id)) {
                 if let Some(message @ Message::Packet(packet)) = self.next_to_leader(id, link.id)
                     && (packet.known_kind(), packet.zxid.counter()) == (Some(PacketKind::Ack), 0)
-                    && packet.zxid != Zxid::ZERO
                 {
                     let event = World::event_for_leader(link.id, message);
-                    if driver.outcome(server, &event).hash() == server.hash {
+                    if driver.outcome(server, &event).server.hash == server.hash {
                         return Some(Step::ToLeader(id, link.id));
                     }
                 }
@@ -204,8 +202,8 @@ impl World {
         let done = match step {
             Step::Elect(members) => election::hold(&mut world, members, driver)?,
             Step::Vote(from, to) => {
-                let notification = world.votes.remove(&(from, to))?;
-                world.event(to, &Event::Input(Input::Notified { from, notification }), driver)
+                let at = world.votes.iter().position(|vote| (vote.0, vote.1) == (from, to))?;
+                world.deliver_vote(at, driver)
             }
             Step::Quiet(id) => {
                 let done = world.event(id, &Event::Wait, driver);
@@ -214,8 +212,8 @@ impl World {
                 }
                 done
             }
-            Step::ToLearner(id) => world.to_learner(id, driver)?,
-            Step::ToLeader(id, link) => world.to_leader(id, link, driver)?,
+            Step::ToLearner(id) => world.deliver_to_learner(id, driver)?,
+            Step::ToLeader(id, link) => world.deliver_to_leader(id, link, driver)?,
             Step::Disk(id) => {
                 if let Some(said) = &mut driver.said {
                     let request = world.server(id).disk.queue.front()?;
@@ -232,18 +230,16 @@ impl World {
                 world.spent.crashes += 1;
                 world.crash(id, bounds, driver)
             }
-            Step::Start(id) => world.event(id, &Event::Start { fine: bounds.fine }, driver),
+            Step::Start(id) => world.start(id, bounds, driver),
             Step::GiveUp(id) => {
-                let led = world.links().any(|link| link.leader == id && link.leader_open);
+                let led = world.links().any(|link| link.is_led_by(id));
                 let leads = world.server(id).zab.as_ref()?.state() == ServerState::Leading;
                 world.spent.timeouts += u8::from(led || !leads);
                 world.event(id, &Event::GiveUp, driver)
             }
             Step::Break(id, link) => {
                 world.spent.timeouts += 1;
-                world.close_leader_ends(|other| {
-                    other.leader == id && other.leader_open && other.id == link
-                });
+                world.close_leader_ends(|other| other.is_led_by(id) && other.id == link);
                 world.event(id, &Event::Input(Input::LearnerClosed(link)), driver)
             }
         };
@@ -254,13 +250,23 @@ impl World {
         Some(done.map(|()| world))
     }
 
+    fn start(&mut self, id: ServerId, bounds: &Bounds, driver: &mut Driver) -> Held<()> {
+        // On a new connection those that look repeat their last word.
+        for from in (1..=SERVERS).filter(|from| *from != id) {
+            if let Some(vote) = self.server(from).vote.clone() {
+                self.vote(from, id, vote);
+            }
+        }
+        self.event(id, &Event::Start { fine: bounds.fine }, driver)
+    }
+
     /// In the coarse grain a server starts again at once. One that is down differs from one that looks for
     /// a leader, and that elections leave out, in nothing that another server could notice.
     fn crash(&mut self, id: ServerId, bounds: &Bounds, driver: &mut Driver) -> Held<()> {
-        self.close_learner_ends(|link| link.learner == id && link.learner_open);
-        self.close_leader_ends(|link| link.leader == id && link.leader_open);
-        self.votes.retain(|(from, to), _| *from != id && *to != id);
+        self.close_learner_ends(|link| link.is_of(id));
+        self.close_leader_ends(|link| link.is_led_by(id));
+        self.votes.retain(|(from, to, _)| *from != id && *to != id);
         self.event(id, &Event::Crash, driver)?;
-        if bounds.fine { Ok(()) } else { self.event(id, &Event::Start { fine: false }, driver) }
+        if bounds.fine { Ok(()) } else { self.start(id, bounds, driver) }
     }
 }

@@ -2,10 +2,11 @@
 
 use oxkeeper_proto::ServerId;
 
+use crate::driver::Driver;
 use crate::rules::{Broken, Rule};
 use crate::server::SERVERS;
 use crate::step::{Bounds, Members, Step};
-use crate::world::{Driver, Held, Spent, World};
+use crate::world::{Held, Spent, World};
 
 /// Steps that a recovery may take. Measured ones take up to a third of it.
 const MOST_STEPS: usize = 400;

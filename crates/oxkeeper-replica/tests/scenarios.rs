@@ -28,7 +28,8 @@ fn rules(line: &str) -> Rules {
 }
 
 /// About a server: `start|crash|isolate|hold|release|stall|flow [ids]`, `heal`, `settle`, `pass ms`. About a client:
-/// `name connects|resumes id [timeout]`, `name resumes id as other`, `name vanishes`, or `name: requests` (see `world/client.rs`).
+/// `name connects|resumes id [timeout]`, `name resumes id as other`, `name guesses id as other` (with a wrong
+/// password), `name vanishes`, `name dawdles`, or `name: requests` (see `world/client.rs`).
 fn command(world: &mut World, line: &str) {
     world.lines.push(format!("> {line}"));
     if let Some((name, requests)) = line.split_once(": ") {
@@ -52,8 +53,9 @@ fn command(world: &mut World, line: &str) {
         ["settle"] => assert!(world.pass(60_000, World::all_have_roles), "nobody serves"),
         ["pass", ms] => drop(world.pass(number(ms), |_| false)),
         [name, "vanishes"] => world.vanish(name),
-        [name, "resumes", id, "as", other] => {
-            world.pose(name, other);
+        [name, "dawdles"] => world.dawdle(name),
+        [name, how @ ("resumes" | "guesses"), id, "as", other] => {
+            world.pose(name, other, how == "guesses");
             world.connect(name, number(id), true, 30_000);
         }
         [name, how @ ("connects" | "resumes"), id, ref timeout @ ..] => {

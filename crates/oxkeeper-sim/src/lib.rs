@@ -10,7 +10,7 @@
 //! | [`world`] | the event queue and the run |
 //! | [`server`] | one server process: mailbox, replica, outputs |
 //! | [`store`] | its disk queue, periodic snapshots |
-//! | [`fuse`] | a disk that loses power after any operation |
+//! | [`disk`] | disks that fail, lie and rot; what a start must find |
 //! | [`net`] | connections, delays, partitions, resets |
 //! | [`quorum_port`], [`election_port`], [`clients::port`] | what arrives on the three ports |
 //! | [`shape`] | which ensemble, with which settings |
@@ -27,9 +27,9 @@ pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod dice;
+pub mod disk;
 pub mod election_port;
 pub mod faults;
-pub mod fuse;
 pub mod net;
 pub mod overheard;
 pub mod plan;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use oxkeeper_proto::ensemble::EnsembleConfig;
 
+use crate::clients::workload::WorkPlan;
 use crate::dice::Dice;
+use crate::disk::DiskPlan;
 use crate::faults::{Strike, schedule};
 use crate::shape::Shape;
 
@@ -37,8 +39,12 @@ pub struct Plan {
     pub snap_count: i64,
     /// `snapshotSizeFactor`.
     pub snapshot_size_factor: f64,
+    /// The storage, and what its disks are like.
+    pub disk: DiskPlan,
     /// Number of clients.
     pub clients: usize,
+    /// What they do, and the settings that matter for it.
+    pub work: WorkPlan,
     /// What goes wrong, by time.
     pub strikes: Vec<Strike>,
     /// End of the faults, in µs.
@@ -77,7 +83,9 @@ impl Plan {
             commit_log_count: dice.pick(&[5, 20, 20, 60]),
             snap_count: dice.pick(&[20, 60, 60, 300, 100_000]),
             snapshot_size_factor: dice.pick(&[0.33, 1.0, 100.0]),
+            disk: DiskPlan::of(seed),
             clients: dice.between(2, 5) as usize,
+            work: WorkPlan::of(seed),
             strikes: Vec::new(),
             faults_end,
             work_end: faults_end + 4_000_000,

@@ -1,10 +1,12 @@
 //! Quorum ports: connections between a learner and its leader, snapshot streams on them.
 
+use bytes::Bytes;
 use oxkeeper_node::{PortEvent, RoleId};
 use oxkeeper_proto::DecodeError;
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE};
+use oxkeeper_proto::txn::Payload;
 use oxkeeper_state::{Options, StateLoader};
 use oxkeeper_zab::LinkId;
 
@@ -152,17 +154,34 @@ impl World<'_> {
                 let reader = &mut conn.readers[end];
                 reader.buf.extend(bytes);
                 let read = match learner {
-                    true => reader.from_leader(now, &mut events),
-                    false => reader.from_learner(id, &mut events),
+                    true => reader.hear_leader(now, &mut events),
+                    false => reader.hear_learner(id, &mut events),
                 };
                 read.map_err(|what| Rule::Integrity.broken(format!("s{}: {what}", node + 1)))?;
             }
         }
-        for event in events {
+        for mut event in events {
+            if let PortEvent::FromLeader(packets) = &mut event
+                && self.faults.to_damage.contains(&node)
+                && let Some(data) = packets.iter_mut().find_map(proposed)
+            {
+                // What is left has its header, so that it looks like a proposal.
+                data.truncate(data.len() - 1);
+                self.faults.to_damage.remove(&node);
+                self.faults.damaged.insert((node, self.servers[node].incarnation));
+                self.note(|| format!("s{} gets a proposal without its end", node + 1));
+            }
             self.mail(node, Mail::Port { role, event });
         }
         Ok(())
     }
+}
+
+/// The transaction that a packet carries, if its last byte belongs to the record.
+fn proposed(packet: &mut Packet) -> Option<&mut Bytes> {
+    let kind = packet.known_kind()?;
+    let carries = matches!(kind, PacketKind::Proposal | PacketKind::Inform);
+    packet.data.as_mut().filter(|data| carries && Payload::decode(&data[..data.len() - 1]).is_err())
 }
 
 /// What one end of a quorum connection has read, as `oxkeeper-server/src/quorum_links/packets.rs` does.
@@ -192,7 +211,7 @@ impl Stream {
 }
 
 impl Reader {
-    fn from_learner(&mut self, id: LinkId, events: &mut Vec<PortEvent>) -> Result<(), String> {
+    fn hear_learner(&mut self, id: LinkId, events: &mut Vec<PortEvent>) -> Result<(), String> {
         let packets = self.packets(None)?;
         if packets.is_empty() {
             return Ok(());
@@ -204,7 +223,7 @@ impl Reader {
         Ok(())
     }
 
-    fn from_leader(&mut self, now: u64, events: &mut Vec<PortEvent>) -> Result<(), String> {
+    fn hear_leader(&mut self, now: u64, events: &mut Vec<PortEvent>) -> Result<(), String> {
         loop {
             if let Some(stream) = &mut self.stream {
                 if !read_stream(&mut self.buf, stream)? {

@@ -27,6 +27,10 @@ pub struct Summary {
     pub ensembles: BTreeMap<String, u64>,
     pub longest_without_leader: u64,
     pub longest_without_service: u64,
+    /// What disks did, and what came of it.
+    pub disks: BTreeMap<&'static str, u64>,
+    /// Losses of power, by what the storage was doing.
+    pub power_lost: BTreeMap<&'static str, u64>,
     pub elections: u64,
     pub leaders: u64,
     pub diffs: u64,
@@ -40,7 +44,12 @@ pub struct Summary {
     pub sessions: u64,
     pub resumed: u64,
     pub expired: u64,
+    pub moved: u64,
+    pub intrusions: u64,
+    /// Requests sent, by operation.
+    pub requests: BTreeMap<&'static str, u64>,
     pub writes: u64,
+    pub failed_writes: u64,
     pub reads: u64,
     pub notifications: u64,
     /// Sum of the runs' trace hashes: equal when nothing about the runs has changed.
@@ -56,6 +65,11 @@ impl Summary {
     /// Counts the end of a role.
     pub fn count_loss(&mut self, why: &'static str) {
         *self.losses.entry(why).or_default() += 1;
+    }
+
+    /// Counts what a disk did, or what came of it.
+    pub fn count_disk(&mut self, what: &'static str) {
+        *self.disks.entry(what).or_default() += 1;
     }
 
     /// Counts a leader's synchronizations.
@@ -80,6 +94,12 @@ impl AddAssign<&Summary> for Summary {
         for (kind, count) in &other.ensembles {
             *self.ensembles.entry(kind.clone()).or_default() += count;
         }
+        for (what, count) in &other.disks {
+            *self.disks.entry(what).or_default() += count;
+        }
+        for (phase, count) in &other.power_lost {
+            *self.power_lost.entry(phase).or_default() += count;
+        }
         self.purged += other.purged;
         self.elections += other.elections;
         self.longest_without_leader = self.longest_without_leader.max(other.longest_without_leader);
@@ -96,6 +116,12 @@ impl AddAssign<&Summary> for Summary {
         self.sessions += other.sessions;
         self.resumed += other.resumed;
         self.expired += other.expired;
+        self.moved += other.moved;
+        self.intrusions += other.intrusions;
+        for (name, count) in &other.requests {
+            *self.requests.entry(name).or_default() += count;
+        }
+        self.failed_writes += other.failed_writes;
         self.writes += other.writes;
         self.reads += other.reads;
         self.notifications += other.notifications;
@@ -110,6 +136,8 @@ impl std::fmt::Display for Summary {
         writeln!(f, "ensembles: {}", Counts(&self.ensembles))?;
         writeln!(f, "faults: {}", Counts(&self.faults))?;
         writeln!(f, "ends of roles: {}", Counts(&self.losses))?;
+        writeln!(f, "disks: {}", Counts(&self.disks))?;
+        writeln!(f, "power lost in: {}", Counts(&self.power_lost))?;
         writeln!(
             f,
             "crashes {}, elections {}, leaders {}",
@@ -130,14 +158,24 @@ impl std::fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "sessions {} (resumed {}, expired {}), writes answered {}, reads {}, notifications {}",
-            self.sessions, self.resumed, self.expired, self.writes, self.reads, self.notifications
+            "sessions {} (resumed {}, moved {}, expired {}, wrong passwords {}), writes answered {} (failed {}), \
+             reads {}, notifications {}",
+            self.sessions,
+            self.resumed,
+            self.moved,
+            self.expired,
+            self.intrusions,
+            self.writes,
+            self.failed_writes,
+            self.reads,
+            self.notifications
         )?;
         writeln!(
             f,
             "longest in a calm, in ticks: without leader {}, without service of a server {}",
             self.longest_without_leader, self.longest_without_service
         )?;
+        writeln!(f, "requests: {}", Counts(&self.requests))?;
         write!(f, "traces {:016x}", self.traces)
     }
 }

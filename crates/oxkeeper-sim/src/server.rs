@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use oxkeeper_node::snapshot::Purpose;
 use oxkeeper_node::{
-    HistoryId, Node, NodeSettings, Op, RoleId, SnapshotJob, SnapshotStep, Started, TreeStream,
+    HistoryId, LoadedState, Node, NodeSettings, Op, RoleId, SnapshotJob, SnapshotStep, Started,
+    TreeStream,
 };
 use oxkeeper_proto::quorum::{Notification, ServerState};
 use oxkeeper_proto::{ServerId, Zxid};
@@ -20,7 +21,8 @@ use oxkeeper_zab::{CloseReason, DiskRequest, LinkId, LogRead, PortRequest};
 use crate::clients::port::Accepted;
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::fuse::FuseDisk;
+use crate::disk::apache::Attic;
+use crate::disk::{Aims, DiskPlan, FuseDisk, Phase, Trust};
 use crate::net::ConnId;
 use crate::overheard;
 use crate::plan::{INIT_LIMIT, SYNC_LIMIT};
@@ -98,8 +100,12 @@ pub struct Server {
     pub durable: Zxid,
     /// Factor of disk latency.
     pub disk_slow: u64,
-    /// A write or sync was told to fail.
-    pub disk_fault: bool,
+    /// What it relies on of its disk.
+    pub trust: Trust,
+    /// What Apache would have kept.
+    pub attic: Attic,
+    /// Its disk does nothing before this, in µs.
+    pub hangs_until: u64,
     /// The process does not run before this, in µs.
     pub paused_until: u64,
     /// A leader has sent it a tree in which some of the transactions up to here were done already.
@@ -112,14 +118,16 @@ pub struct Server {
 
 impl Server {
     /// A server that never ran.
-    pub fn new(index: usize, drift: i64) -> Server {
+    pub fn new(index: usize, drift: i64, plan: &DiskPlan, aims: Aims) -> Server {
         Server {
-            disk: FuseDisk::new(&format!("s{}", index + 1)),
+            disk: FuseDisk::new(plan.disk(&format!("s{}", index + 1)), aims),
             incarnation: 0,
             process: None,
             durable: Zxid::ZERO,
             disk_slow: 1,
-            disk_fault: false,
+            trust: Trust::default(),
+            attic: Attic::default(),
+            hangs_until: 0,
             paused_until: 0,
             fuzzy_until: Zxid::ZERO,
             frozen_until: 0,
@@ -132,11 +140,21 @@ impl Server {
         self.process.is_some()
     }
 
+    /// All that its disk has told durable, also if that was not true.
+    pub fn told(&self) -> Zxid {
+        self.trust.harm.as_ref().map_or(self.durable, |harm| harm.told.max(self.durable))
+    }
+
     /// Does this very process run?
     pub fn is_running(&self, incarnation: u64) -> bool {
         self.process.is_some() && self.incarnation == incarnation
     }
 }
+
+/// Bounds of session timeouts, in ms.
+pub const MIN_TIMEOUT_MS: i32 = 200;
+/// The upper one.
+pub const MAX_TIMEOUT_MS: i32 = 4_000;
 
 impl World<'_> {
     /// Starts a process on what the disk holds.
@@ -144,12 +162,30 @@ impl World<'_> {
         if self.servers[server].is_up() {
             return Ok(());
         }
-        self.servers[server].disk.repair();
+        if !self.care_for_disk(server) {
+            self.after(300_000, Event::Restart { server });
+            return Ok(());
+        }
+        let me = &mut self.servers[server];
+        me.disk.repair();
+        me.trust.struck_before = me.disk.mem.struck();
+        if me.incarnation == 0 && !self.plan.disk.autocreate {
+            // Who starts an ensemble says so until it has started.
+            me.disk.mem.put_initialize();
+        }
+        me.disk.enter(Phase::Start);
         if self.now < self.plan.faults_end && self.dice.one_in(8) {
             let nth = self.dice.between(1, 12);
             self.servers[server].disk.set_fuse(nth);
         }
-        let started = self.start(server);
+        let loaded = self.load_for_start(server);
+        if let Ok(loaded) = &loaded
+            && !self.servers[server].disk.is_blown()
+        {
+            self.check_loaded(server, loaded)?;
+        }
+        let started = loaded.and_then(|loaded| self.start(server, loaded));
+        self.check_overheard(server)?;
         if self.survives(server, started, "start")? && self.plan.shape.is_standalone() {
             let last = self.servers[server].durable;
             return self.check_standalone_start(last);
@@ -157,12 +193,25 @@ impl World<'_> {
         Ok(())
     }
 
-    fn start(&mut self, server: usize) -> Result<(), StorageError> {
-        let disk = self.servers[server].disk.clone();
+    fn load_for_start(&mut self, server: usize) -> Result<LoadedState, StorageError> {
         if self.servers[server].incarnation == 0 {
             self.seed_history(server)?;
         }
-        let loaded = self.load(server)?;
+        self.load(server)
+    }
+
+    /// It has warned of nothing that it need not.
+    fn check_overheard(&self, server: usize) -> Result<(), Violation> {
+        match overheard::take() {
+            Some(warning) if !self.may_warn_of_loss(server, &warning) => {
+                Err(Rule::Accusation.broken(format!("s{} says: {warning}", server + 1)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, server: usize, loaded: LoadedState) -> Result<(), StorageError> {
+        let disk = self.servers[server].disk.clone();
         let last = loaded.history.last_zxid;
         let mut dice = Dice::new(self.dice.any());
         let shape = &self.plan.shape;
@@ -170,8 +219,12 @@ impl World<'_> {
             store: self.store_settings(),
             clients: self.client_port_settings(server),
             replica: ReplicaConfig {
-                prepare: PrepareSettings::default(),
-                reap_interval_ms: 60_000,
+                prepare: PrepareSettings {
+                    extended_types: self.plan.work.rules.extended_types,
+                    enforce_quota: self.plan.work.rules.enforce_quota,
+                    ..PrepareSettings::default()
+                },
+                reap_interval_ms: self.plan.work.reap_interval_ms,
                 reap_per_minute: 10_000,
                 leader_serves: shape.leader_serves,
                 config_node: (!shape.is_standalone()).then(|| (self.plan.ensemble.to_string(), 0)),
@@ -186,6 +239,9 @@ impl World<'_> {
         self.servers[server].incarnation += 1;
         self.servers[server].durable = last.max(Zxid::ZERO);
         self.checks.deliveries.loaded(server, last.max(Zxid::ZERO));
+        let trust = &mut self.servers[server].trust;
+        let epochs = epochs.unwrap_or_default();
+        (trust.accepted, trust.current) = (epochs.accepted, epochs.current);
         self.note(|| format!("s{} starts: last {last}, {epochs:?}", server + 1));
         self.servers[server].process = Some(Process {
             node: Some(node),
@@ -201,6 +257,7 @@ impl World<'_> {
         let delay = self.dice.between(10_000, 3_000_000);
         self.after_for(server, delay, Due::Purge);
         self.after_for(server, delay % 1_000_000, Due::SyncMark);
+        self.after_verification(server);
         // Performs what the start has left to do.
         self.wake_within(server, 0);
         Ok(())
@@ -243,8 +300,8 @@ impl World<'_> {
         ClientPortSettings {
             server: server as i64 + 1,
             tick_ms: self.plan.tick_ms,
-            min_session_timeout_ms: 200,
-            max_session_timeout_ms: 4_000,
+            min_session_timeout_ms: MIN_TIMEOUT_MS,
+            max_session_timeout_ms: MAX_TIMEOUT_MS,
             auth: AuthSettings::default(),
             limits: LimitSettings::default(),
         }
@@ -277,13 +334,14 @@ impl World<'_> {
     }
 
     fn power_off(&mut self, server: usize, power: bool) {
+        let power = self.loses_power(server, power);
         let mut random = Vec::new();
         for _ in 0..4096 {
             random.push(self.dice.any());
         }
         let mut next = 0;
         let disk = &mut self.servers[server].disk;
-        if power || disk.is_blown() {
+        if power {
             disk.mem.crash(|n| {
                 next += 1;
                 random[next % random.len()] % n.max(1)
@@ -292,9 +350,12 @@ impl World<'_> {
             disk.mem.kill();
         }
         disk.repair();
-        self.servers[server].disk_fault = false;
+        self.servers[server].hangs_until = 0;
         self.servers[server].frozen_until = 0;
         self.servers[server].paused_until = 0;
+        if power {
+            self.after_power_loss(server);
+        }
         let delay = self.dice.between(20_000, 1_500_000);
         self.after(delay, Event::Restart { server });
     }
@@ -361,6 +422,7 @@ impl World<'_> {
         }
         let mut node = process.node.take().expect("no step is under way");
         let mailbox = std::mem::take(&mut process.mailbox);
+        self.follow_mail(server, &mailbox);
         for mail in mailbox {
             self.tell(|world| world.tell_mail(server, &mail));
             node.handle(clocks, mail);
@@ -371,11 +433,10 @@ impl World<'_> {
         if let Some(process) = &mut self.servers[server].process {
             process.node = Some(node);
         }
-        if let Some(warning) = overheard::take() {
-            return Err(Rule::Accusation.broken(format!("s{} says: {warning}", server + 1)));
-        }
+        self.check_overheard(server)?;
         violation.map_or(Ok(()), Err)?;
         self.check_server(server)?;
+        self.check_hang(server)?;
         self.schedule_wake(server);
         Ok(())
     }
@@ -398,7 +459,10 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
         }
         let result = match output {
             Output::Disk(request) => world.check_request(server, request),
-            Output::Port(PortRequest::ToLeader(packet)) => world.check_ack(server, packet),
+            Output::Port(PortRequest::ToLeader(packet)) => {
+                world.follow_packet(server, packet);
+                world.check_ack(server, packet)
+            }
             Output::Port(PortRequest::ToLearner(link, packet)) => {
                 world.check_commit(server, *link, packet)
             }

@@ -8,16 +8,19 @@ use oxkeeper_node::{
     Done, LoadSettings, LoadedState, Op, SnapshotJob, SnapshotSettings, SnapshotStep, StepSize,
     Store, StoreSettings, load_state,
 };
+use oxkeeper_proto::Zxid;
 use oxkeeper_replica::{Input, Shared};
 use oxkeeper_state::Options;
-use oxkeeper_storage::{Compression, LoadOptions, LogOptions, MarkSync, OnLostTail, StorageError};
+use oxkeeper_storage::{LoadOptions, LogOptions, MarkSync, OnLostTail, StorageError};
 use oxkeeper_zab::DiskRequest;
 use oxkeeper_zab::Input as Z;
 use oxkeeper_zab::LogRead;
 
-use crate::fuse::FuseDisk;
+use crate::disk::apache::Attic;
+use crate::disk::trust::UnderWay;
+use crate::disk::{FuseDisk, Phase};
 use crate::server::{Death, Mail};
-use crate::violation::{Rule, Violation};
+use crate::violation::Violation;
 use crate::world::{Due, World};
 
 const RECORD_LIMIT: usize = 1 << 20;
@@ -30,6 +33,8 @@ pub struct Queue {
     waiting: VecDeque<Op<FuseDisk>>,
     /// Being carried out.
     busy: Vec<Op<FuseDisk>>,
+    /// Since when what is being carried out was, in ms of the monotonic clock.
+    busy_since: u64,
     /// A periodic snapshot being written while transactions go on.
     snapshot: Option<SnapshotJob<FuseDisk>>,
 }
@@ -38,7 +43,14 @@ impl Queue {
     /// Nothing to do.
     pub fn new(store: Store<FuseDisk>) -> Result<Queue, StorageError> {
         let mark = store.mark_sync()?;
-        Ok(Queue { store, mark, waiting: VecDeque::new(), busy: Vec::new(), snapshot: None })
+        Ok(Queue {
+            store,
+            mark,
+            waiting: VecDeque::new(),
+            busy: Vec::new(),
+            busy_since: 0,
+            snapshot: None,
+        })
     }
 
     /// Last zxid handed over for the log.
@@ -46,9 +58,27 @@ impl Queue {
         self.store.appended()
     }
 
+    /// Since when an append is being carried out, in ms of the monotonic clock.
+    pub fn append_since(&self) -> Option<u64> {
+        self.busy.first().filter(|op| is_append(op)).map(|_| self.busy_since)
+    }
+
     /// Nothing queued and nothing under way.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.busy.is_empty()
+    }
+}
+
+/// What the storage is about to do.
+fn phase(op: &Op<FuseDisk>) -> Phase {
+    match op {
+        Op::Request(DiskRequest::Append(_)) => Phase::Append,
+        Op::Request(DiskRequest::Truncate(_)) => Phase::Cut,
+        Op::Request(DiskRequest::SaveSnapshot) => Phase::Adoption,
+        Op::Request(DiskRequest::Reload) => Phase::Reload,
+        Op::Request(_) => Phase::Epoch,
+        Op::Publish { .. } => Phase::Publication,
+        Op::Purge { .. } => Phase::Purge,
     }
 }
 
@@ -64,12 +94,19 @@ impl World<'_> {
     /// Settings of a server's store.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings {
-            log: LogOptions { preallocate_kib: 4, force_sync: true, record_limit: RECORD_LIMIT },
+            log: LogOptions {
+                preallocate_kib: self.plan.disk.preallocate_kib,
+                force_sync: self.plan.disk.force_sync,
+                record_limit: RECORD_LIMIT,
+            },
             snap_count: self.plan.snap_count,
             snap_size_kib: -1,
             log_size_kib: -1,
             snapshot_size_factor: self.plan.snapshot_size_factor,
-            snapshot: SnapshotSettings { compression: Compression::None, last_zxid_section: true },
+            snapshot: SnapshotSettings {
+                compression: self.plan.disk.compression,
+                last_zxid_section: true,
+            },
             load: LoadSettings {
                 options: LoadOptions {
                     record_limit: RECORD_LIMIT,
@@ -78,6 +115,7 @@ impl World<'_> {
                         true => OnLostTail::Refuse,
                         false => OnLostTail::Report,
                     },
+                    autocreate: self.plan.disk.autocreate,
                     ..LoadOptions::default()
                 },
                 seed: 7,
@@ -100,7 +138,7 @@ impl World<'_> {
     }
 
     fn start_disk(&mut self, server: usize) {
-        let slow = self.servers[server].disk_slow;
+        let (slow, now) = (self.servers[server].disk_slow, self.clocks(server).mono_ms);
         let most = self.dice.between(1, 40) as usize;
         let Some(queue) = self.queue(server) else { return };
         if !queue.busy.is_empty() {
@@ -108,6 +146,7 @@ impl World<'_> {
         }
         let Some(first) = queue.waiting.pop_front() else { return };
         let append = is_append(&first);
+        queue.busy_since = now;
         queue.busy.push(first);
         while append
             && queue.busy.len() < most
@@ -121,6 +160,9 @@ impl World<'_> {
 
     /// The disk has done what it was busy with.
     pub fn disk_due(&mut self, server: usize) -> Result<(), Violation> {
+        if self.hangs(server, Due::Disk) {
+            return Ok(());
+        }
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let busy = std::mem::take(&mut queue.busy);
         for op in &busy {
@@ -136,6 +178,7 @@ impl World<'_> {
         self.start_disk(server);
         let idle = self.queue(server).is_some_and(|queue| queue.is_idle());
         if idle && self.dice.one_in(4) {
+            self.servers[server].disk.enter(Phase::Preparation);
             let prepared = match self.queue(server) {
                 Some(queue) => queue.store.prepare().map(|_| ()),
                 None => Ok(()),
@@ -169,13 +212,13 @@ impl World<'_> {
                 Ok(false)
             }
             Ok(()) => Ok(true),
-            Err(error) if self.servers[server].disk_fault => {
+            Err(error) => {
                 self.note(|| format!("s{} ends: {during}: {error}", server + 1));
+                self.excuses(server, &error)?;
                 let power = self.dice.one_in(2);
                 self.crash(server, if power { Death::Power } else { Death::Kill });
                 Ok(false)
             }
-            Err(error) => Err(Rule::Storage.broken(format!("s{}: {during}: {error}", server + 1))),
         }
     }
 
@@ -186,13 +229,49 @@ impl World<'_> {
             self.done(server, Done::Input(Input::Zab(Z::TruncateFailed)));
             return Ok(());
         }
+        if let Some(op) = ops.first() {
+            self.servers[server].disk.enter(phase(op));
+            self.changes_history(server, op);
+        }
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let mut all = Vec::new();
         let result = queue.store.carry_out(ops, &mut |done| all.push(done));
         if result.is_ok() {
+            self.has_changed_history(server);
             all.into_iter().for_each(|done| self.done(server, done));
         }
         result
+    }
+
+    /// What a start may find if the process ends in the middle of it.
+    fn changes_history(&mut self, server: usize, op: &Op<FuseDisk>) {
+        let durable = self.servers[server].durable;
+        self.servers[server].trust.under_way = match op {
+            Op::Request(DiskRequest::Truncate(zxid)) => {
+                self.servers[server].attic = Attic::default();
+                Some(UnderWay::Down(*zxid))
+            }
+            Op::Request(DiskRequest::SaveCurrentEpoch(_)) => Some(UnderWay::Down(durable)),
+            Op::Request(DiskRequest::SaveSnapshot) => {
+                let shared = self.shared(server);
+                let zxid = shared.map_or(Zxid::ZERO, |shared| shared.state.read().last_zxid());
+                if self.plan.disk.apache {
+                    let disk = &self.servers[server].disk.mem;
+                    self.servers[server].attic = Attic::of(disk, durable, zxid);
+                }
+                Some(UnderWay::Adoption(zxid))
+            }
+            _ => None,
+        };
+    }
+
+    /// That was carried out. What a leader cuts off is nobody's loss.
+    fn has_changed_history(&mut self, server: usize) {
+        let trust = &mut self.servers[server].trust;
+        if let (Some(UnderWay::Down(zxid)), Some(harm)) = (trust.under_way, &mut trust.harm) {
+            harm.told = harm.told.min(zxid);
+        }
+        trust.under_way = None;
     }
 
     fn done(&mut self, server: usize, done: Done<FuseDisk>) {
@@ -225,13 +304,29 @@ impl World<'_> {
                 let last = shared.map(|shared| shared.state.read().last_zxid());
                 self.servers[server].durable = last.unwrap_or_default();
                 self.checks.deliveries.adopted(server, last.unwrap_or_default());
+                self.forget_loss(server);
             }
             Input::Reloaded(_, history) => {
                 self.servers[server].durable = history.last_zxid;
                 self.checks.deliveries.loaded(server, history.last_zxid);
             }
+            Input::Zab(Z::AcceptedEpochSaved(epoch)) => {
+                self.servers[server].trust.accepted = *epoch;
+            }
+            Input::Zab(Z::CurrentEpochSaved(epoch)) => {
+                self.servers[server].trust.current = *epoch;
+                self.forget_loss(server);
+            }
             Input::Zab(Z::TruncateFailed) => self.summary.refused_cuts += 1,
             _ => {}
+        }
+    }
+
+    /// A leader has told what the history is: what was lost beyond that is nobody's loss.
+    fn forget_loss(&mut self, server: usize) {
+        let durable = self.servers[server].durable;
+        if let Some(harm) = &mut self.servers[server].trust.harm {
+            harm.told = durable;
         }
     }
 
@@ -241,6 +336,10 @@ impl World<'_> {
 
     /// The next few nodes of a periodic snapshot.
     pub fn snapshot_step(&mut self, server: usize) -> Result<(), Violation> {
+        if self.hangs(server, Due::SnapshotStep) {
+            return Ok(());
+        }
+        self.servers[server].disk.enter(Phase::Snapshot);
         let size = StepSize { nodes: self.dice.between(1, 24) as u32, bytes: 4096, chunk: 1 };
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let Some(mut job) = queue.snapshot.take() else { return Ok(()) };
@@ -266,7 +365,11 @@ impl World<'_> {
 
     /// The mark of the log becomes durable.
     pub fn sync_mark(&mut self, server: usize) -> Result<(), Violation> {
+        if self.hangs(server, Due::SyncMark) {
+            return Ok(());
+        }
         self.after_for(server, 1_000_000, Due::SyncMark);
+        self.servers[server].disk.enter(Phase::Mark);
         let Some(queue) = self.queue(server) else { return Ok(()) };
         let result = queue.mark.sync().map(|_| ());
         self.survives(server, result, "sync of the mark").map(|_| ())
@@ -281,6 +384,9 @@ impl World<'_> {
 
     /// Old proposals for a learner.
     pub fn log_read(&mut self, server: usize, read: LogRead) {
+        if self.hangs(server, Due::LogRead { read }) {
+            return;
+        }
         let LogRead { link, from, to } = read;
         let old = self.queue(server).map(|queue| queue.store.old_proposals());
         let proposals = old.and_then(|old| old.read(from, to));

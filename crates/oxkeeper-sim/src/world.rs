@@ -9,8 +9,9 @@ use oxkeeper_zab::LogRead;
 use crate::check::Checks;
 use crate::clients::SimClient;
 use crate::dice::Dice;
+use crate::disk::Aims;
 use crate::election_port::ElectionPort;
-use crate::faults::{Fault, FaultState};
+use crate::faults::{Ailment, Fault, FaultState};
 use crate::net::{Conn, ConnId, Cut, Network};
 use crate::plan::{Plan, Wishes};
 use crate::run::Summary;
@@ -75,6 +76,12 @@ pub enum Event {
     SlowDiskEnds {
         server: usize,
     },
+    /// A disk works again, has space again, keeps its word again.
+    DiskHeals {
+        server: usize,
+        from: Ailment,
+    },
+    LastHang,
 }
 
 /// What can be due in a process.
@@ -89,6 +96,7 @@ pub enum Due {
     ReapIdle,
     Purge,
     SyncMark,
+    Verify,
 }
 
 /// Events by time; those of the same time in the order in which they were put in.
@@ -152,6 +160,8 @@ pub struct World<'t> {
     pub summary: Summary,
     /// Faults under way.
     pub faults: FaultState,
+    /// Phases of storage in which the power will go.
+    pub aims: Aims,
     /// Numbers of the strikes that do not take place.
     pub without: BTreeSet<usize>,
 }
@@ -161,6 +171,7 @@ impl<'t> World<'t> {
     pub fn new(seed: u64, wishes: &Wishes, trace: &'t mut Trace) -> World<'t> {
         let plan = Plan::of(seed, wishes);
         let servers = plan.ensemble.servers.len();
+        let aims = Aims::default();
         World {
             now: 0,
             agenda: Agenda::default(),
@@ -168,18 +179,19 @@ impl<'t> World<'t> {
             dice: Dice::new(!seed),
             trace,
             servers: (0..servers)
-                .map(|index| Server::new(index, plan.shape.drifts[index]))
+                .map(|index| Server::new(index, plan.shape.drifts[index], &plan.disk, aims.clone()))
                 .collect(),
             clients: (0..plan.clients)
-                .map(|index| SimClient::new(index, servers + index))
+                .map(|index| SimClient::new(index, servers + index, &plan))
                 .collect(),
+            checks: Checks::new(&plan),
             plan,
             net: Network::default(),
             conns: BTreeMap::new(),
             elections: ElectionPort::default(),
-            checks: Checks::default(),
             summary: Summary::default(),
             faults: FaultState::default(),
+            aims,
             without: wishes.without.clone(),
         }
     }
@@ -288,6 +300,8 @@ impl<'t> World<'t> {
             }
             Event::Calm => return self.check_calm(),
             Event::SlowDiskEnds { server } => self.servers[server].disk_slow = 1,
+            Event::DiskHeals { server, from } => self.disk_heals(server, from),
+            Event::LastHang => return self.check_last_hang(),
         }
         Ok(())
     }
@@ -302,6 +316,7 @@ impl<'t> World<'t> {
             Due::Dial { role, target, begun } => self.dial(server, role, target, begun),
             Due::ReapIdle => self.reap_idle(server),
             Due::Purge => self.purge(server),
+            Due::Verify => return self.verify(server),
         }
         Ok(())
     }

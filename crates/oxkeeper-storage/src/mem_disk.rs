@@ -5,15 +5,24 @@
 //! changes added, as its caller's random numbers decide. Deterministic: no clock, no randomness of
 //! its own, ordered maps only.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskError, DiskFile, Place};
 
+mod faults;
+mod inode;
+
+use faults::Faults;
+pub use faults::Lie;
+use inode::{Change, Directory, Inode, Rename, write_into};
+
 /// What a disk writes in one piece or not at all, in bytes.
 pub const SECTOR: usize = 512;
+
+/// What a direct write begins and ends on, in bytes.
+const BLOCK: usize = 4096;
 
 /// Multiplier and increment of the generator that decides what a failed sync kept; its seed is the
 /// work done so far, so equal histories give equal disks.
@@ -33,11 +42,9 @@ struct Inner {
     initialize: bool,
     /// Counts the processes that have used it: files that an earlier one has opened are dead.
     incarnation: u64,
-    fail_write: Option<u64>,
-    fail_sync: Option<u64>,
-    fail_read: Option<u64>,
-    /// Changes left until the power goes; 0: it has gone.
-    fuse: Option<u64>,
+    /// As the file systems of real disks with direct writes: see [`MemDisk::write_in_blocks`].
+    blocks: bool,
+    faults: Faults,
     counters: Counters,
 }
 
@@ -50,138 +57,6 @@ pub struct Counters {
     pub bytes: u64,
     /// Calls of `sync` and `sync_dir`.
     pub syncs: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    visible: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Directory {
-    visible: BTreeMap<String, usize>,
-    durable: BTreeMap<String, usize>,
-    pending: Vec<Rename>,
-}
-
-/// One change of names: `inode` is put at `to` and taken from `from`.
-#[derive(Clone, Debug)]
-struct Rename {
-    from: Option<String>,
-    to: Option<String>,
-    inode: usize,
-}
-
-fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[offset..end].copy_from_slice(bytes);
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Change::Write { offset, bytes } => write_into(content, *offset, bytes),
-            Change::SetLen(len) => content.resize(*len, 0),
-        }
-    }
-}
-
-impl Rename {
-    fn apply(&self, names: &mut BTreeMap<String, usize>) {
-        if let Some(from) = &self.from
-            && names.get(from) == Some(&self.inode)
-        {
-            names.remove(from);
-        }
-        if let Some(to) = &self.to {
-            names.insert(to.clone(), self.inode);
-        }
-    }
-}
-
-impl Directory {
-    fn change(&mut self, change: Rename) {
-        change.apply(&mut self.visible);
-        self.pending.push(change);
-    }
-}
-
-/// How much of an inode's unsynced changes a crash keeps.
-enum Fate {
-    Nothing,
-    /// A prefix of their bytes: the last write is torn anywhere.
-    Prefix,
-    /// Any sectors of any of them.
-    Sectors,
-    Everything,
-}
-
-impl Inode {
-    /// What is left after a loss of power; `choose(n)` is below n.
-    fn crash(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
-        let pending = std::mem::take(&mut self.pending);
-        self.lose(&pending, choose);
-        self.visible.clone_from(&self.durable);
-    }
-
-    /// Makes an arbitrary part of `pending` durable.
-    fn lose(&mut self, pending: &[Change], choose: &mut dyn FnMut(u64) -> u64) {
-        if pending.is_empty() {
-            return;
-        }
-        let fate = match choose(4) {
-            0 => Fate::Nothing,
-            1 => Fate::Prefix,
-            2 => Fate::Sectors,
-            _ => Fate::Everything,
-        };
-        match fate {
-            Fate::Nothing => {}
-            Fate::Prefix => self.keep_prefix(pending, choose),
-            Fate::Sectors => self.keep_sectors(pending, choose),
-            Fate::Everything => pending.iter().for_each(|c| c.apply(&mut self.durable)),
-        }
-    }
-
-    fn keep_prefix(&mut self, pending: &[Change], choose: &mut dyn FnMut(u64) -> u64) {
-        let whole = choose(pending.len() as u64) as usize;
-        pending[..whole].iter().for_each(|change| change.apply(&mut self.durable));
-        if let Change::Write { offset, bytes } = &pending[whole] {
-            let kept = choose(bytes.len() as u64 + 1) as usize;
-            write_into(&mut self.durable, *offset, &bytes[..kept]);
-        }
-    }
-
-    fn keep_sectors(&mut self, pending: &[Change], choose: &mut dyn FnMut(u64) -> u64) {
-        for change in pending {
-            match change {
-                Change::SetLen(_) if choose(2) == 0 => change.apply(&mut self.durable),
-                Change::SetLen(_) => {}
-                Change::Write { offset, bytes } => {
-                    let mut start = 0;
-                    while start < bytes.len() {
-                        let left_in_sector = SECTOR - (offset + start) % SECTOR;
-                        let end = bytes.len().min(start + left_in_sector);
-                        if choose(2) == 0 {
-                            write_into(&mut self.durable, offset + start, &bytes[start..end]);
-                        }
-                        start = end;
-                    }
-                }
-            }
-        }
-    }
 }
 
 impl MemDisk {
@@ -204,79 +79,6 @@ impl MemDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A loss of power. `choose(n)` must return a number below n and decides what of the unsynced
-    /// changes survives. Open files of before are dead: each use of them fails. Injected faults
-    /// that have not struck are forgotten.
-    pub fn crash(&mut self, mut choose: impl FnMut(u64) -> u64) {
-        let mut inner = self.lock();
-        inner.incarnation += 1;
-        inner.forget_faults();
-        let Inner { inodes, snapshots, logs, .. } = &mut *inner;
-        for directory in [snapshots, logs] {
-            for change in std::mem::take(&mut directory.pending) {
-                if choose(2) == 0 {
-                    change.apply(&mut directory.durable);
-                }
-            }
-            directory.visible.clone_from(&directory.durable);
-        }
-        inodes.iter_mut().for_each(|inode| inode.crash(&mut choose));
-    }
-
-    /// The death of the process alone (kill -9): open files are dead, nothing written is lost.
-    pub fn kill(&mut self) {
-        let mut inner = self.lock();
-        inner.incarnation += 1;
-        inner.forget_faults();
-    }
-
-    /// Lets the `nth` write from now (1: the next one) fail with "no space left". The first half of
-    /// its bytes is written.
-    pub fn fail_write(&self, nth: u64) {
-        self.lock().fail_write = Some(nth);
-    }
-
-    /// Lets the `nth` sync of a file or directory from now (1: the next one) fail. As on Linux, what
-    /// it should have made durable counts as clean afterwards: any part of it is, the rest never will
-    /// be, although reads still show it.
-    pub fn fail_sync(&self, nth: u64) {
-        self.lock().fail_sync = Some(nth);
-    }
-
-    /// Lets the `nth` read of a file from now (1: the next one) fail with an I/O error, as a bad
-    /// sector does.
-    pub fn fail_read(&self, nth: u64) {
-        self.lock().fail_read = Some(nth);
-    }
-
-    /// Lets the power go before the `nth` change from now (1: the next one): it and all later ones
-    /// fail. [`MemDisk::crash`] decides what is left of those before.
-    pub fn lose_power_at(&self, nth: u64) {
-        self.lock().fuse = Some(nth);
-    }
-
-    /// Whether the power has gone.
-    pub fn has_lost_power(&self) -> bool {
-        self.lock().fuse == Some(0)
-    }
-
-    /// Whether an injected read error is still to come.
-    pub fn read_fault_pending(&self) -> bool {
-        self.lock().fail_read.is_some()
-    }
-
-    /// Turns the bits of `mask` in one byte of a file, durably: what rot does.
-    ///
-    /// # Panics
-    /// If there is no such file or byte.
-    pub fn flip(&self, place: Place, name: &str, offset: usize, mask: u8) {
-        let mut inner = self.lock();
-        let inode = *inner.directory(place).visible.get(name).expect("the file exists");
-        let inode = &mut inner.inodes[inode];
-        inode.visible[offset] ^= mask;
-        inode.durable[offset] ^= mask;
-    }
-
     /// How much work was done so far.
     pub fn counters(&self) -> Counters {
         self.lock().counters
@@ -285,11 +87,7 @@ impl MemDisk {
     /// Puts a durable file there.
     pub fn put(&self, place: Place, name: &str, bytes: &[u8]) {
         let mut inner = self.lock();
-        inner.inodes.push(Inode {
-            visible: bytes.to_vec(),
-            durable: bytes.to_vec(),
-            pending: Vec::new(),
-        });
+        inner.inodes.push(Inode::durable(bytes));
         let inode = inner.inodes.len() - 1;
         let directory = inner.directory(place);
         directory.visible.insert(name.to_owned(), inode);
@@ -313,31 +111,18 @@ impl MemDisk {
     }
 
     fn change(&self, op: &'static str, place: Place, name: &str) -> Result<(), DiskError> {
-        let powered = self.lock().has_power();
+        let powered = self.lock().faults.has_power();
         if powered { Ok(()) } else { Err(no_power(op, self.path(place, name))) }
     }
 
-    fn file(&self, place: Place, name: &str, inode: usize) -> MemFile {
+    fn file(&self, place: Place, name: &str, inode: usize, created: bool) -> MemFile {
         let path = self.path(place, name);
         let incarnation = self.lock().incarnation;
-        MemFile { disk: self.clone(), path, inode, incarnation }
+        MemFile { disk: self.clone(), path, inode, incarnation, created }
     }
 }
 
 impl Inner {
-    fn forget_faults(&mut self) {
-        (self.fail_write, self.fail_sync, self.fail_read) = (None, None, None);
-        self.fuse = None;
-    }
-
-    /// A change of the disk is about to be made.
-    fn has_power(&mut self) -> bool {
-        if let Some(left) = &mut self.fuse {
-            *left = left.saturating_sub(1);
-        }
-        self.fuse != Some(0)
-    }
-
     fn directory(&mut self, place: Place) -> &mut Directory {
         match place {
             Place::Logs if self.two_directories => &mut self.logs,
@@ -348,21 +133,6 @@ impl Inner {
 
 fn no_power(op: &'static str, path: String) -> DiskError {
     DiskError::new(op, path, io::Error::other("the power is lost"))
-}
-
-/// Counts down to an injected fault; true when it strikes.
-fn strikes(fault: &mut Option<u64>) -> bool {
-    match fault {
-        Some(1) => {
-            *fault = None;
-            true
-        }
-        Some(left) => {
-            *left -= 1;
-            false
-        }
-        None => false,
-    }
 }
 
 impl Disk for MemDisk {
@@ -388,7 +158,7 @@ impl Disk for MemDisk {
     fn open(&self, place: Place, name: &str) -> Result<MemFile, DiskError> {
         let inode = self.lock().directory(place).visible.get(name).copied();
         match inode {
-            Some(inode) => Ok(self.file(place, name, inode)),
+            Some(inode) => Ok(self.file(place, name, inode, false)),
             None => Err(self.error("open", place, name, io::ErrorKind::NotFound)),
         }
     }
@@ -399,6 +169,9 @@ impl Disk for MemDisk {
 
     fn create(&self, place: Place, name: &str) -> Result<MemFile, DiskError> {
         self.change("create", place, name)?;
+        if self.lock().faults.is_full() {
+            return Err(self.error("create", place, name, io::ErrorKind::StorageFull));
+        }
         let existing = self.lock().directory(place).visible.get(name).copied();
         let inode = match existing {
             Some(inode) => {
@@ -416,7 +189,7 @@ impl Disk for MemDisk {
                 inode
             }
         };
-        Ok(self.file(place, name, inode))
+        Ok(self.file(place, name, inode, true))
     }
 
     fn rename(&self, place: Place, from: &str, to: &str) -> Result<(), DiskError> {
@@ -447,13 +220,16 @@ impl Disk for MemDisk {
         self.change("sync directory", place, "")?;
         let mut inner = self.lock();
         inner.counters.syncs += 1;
-        if strikes(&mut inner.fail_sync) {
+        if inner.faults.sync_fails() {
             drop(inner);
             return Err(self.error("sync directory", place, "", io::ErrorKind::Other));
         }
+        let lie = inner.faults.lie;
         let directory = inner.directory(place);
-        directory.pending.clear();
-        directory.durable.clone_from(&directory.visible);
+        match lie {
+            None => directory.sync(),
+            Some(lie) => directory.sync_but(|name| lie.is_about(name)),
+        }
         Ok(())
     }
 
@@ -469,6 +245,7 @@ pub struct MemFile {
     path: String,
     inode: usize,
     incarnation: u64,
+    created: bool,
 }
 
 impl MemFile {
@@ -479,6 +256,26 @@ impl MemFile {
             return Err(DiskError::new(op, self.path.clone(), error));
         }
         Ok(inner)
+    }
+
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The whole blocks that a direct write of `bytes` writes, and where they start.
+    fn in_blocks(&self, bytes: &[u8], offset: u64) -> Result<Option<(u64, Vec<u8>)>, DiskError> {
+        let inner = self.lock("write")?;
+        if !inner.blocks || !self.created {
+            return Ok(None);
+        }
+        let before = offset as usize % BLOCK;
+        let start = offset as usize - before;
+        let content = &inner.inodes[self.inode].visible;
+        let mut blocks = content.get(start..offset as usize).unwrap_or_default().to_vec();
+        blocks.resize(before, 0);
+        blocks.extend_from_slice(bytes);
+        blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
+        Ok(Some((start as u64, blocks)))
     }
 }
 
@@ -493,7 +290,7 @@ impl DiskFile for MemFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, DiskError> {
         let mut inner = self.lock("read")?;
-        if strikes(&mut inner.fail_read) {
+        if inner.faults.read_fails() || inner.cannot_read(self.inode, offset, buf.len()) {
             let error = io::Error::other("injected read error");
             return Err(DiskError::new("read", self.path.clone(), error));
         }
@@ -506,16 +303,18 @@ impl DiskFile for MemFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         let mut inner = self.lock("write")?;
-        if !inner.has_power() {
+        if !inner.faults.has_power() {
             return Err(no_power("write", self.path.clone()));
         }
         inner.counters.writes += 1;
         inner.counters.bytes += bytes.len() as u64;
-        let full = strikes(&mut inner.fail_write);
+        let full = inner.faults.write_fails();
         let written = if full { &bytes[..bytes.len() / 2] } else { bytes };
-        let inode = &mut inner.inodes[self.inode];
-        write_into(&mut inode.visible, offset as usize, written);
-        inode.pending.push(Change::Write { offset: offset as usize, bytes: written.to_vec() });
+        if !inner.misdirected(&self.path, self.inode, offset as usize, written) {
+            let inode = &mut inner.inodes[self.inode];
+            write_into(&mut inode.visible, offset as usize, written);
+            inode.pending.push(Change::Write { offset: offset as usize, bytes: written.to_vec() });
+        }
         if full {
             let error = io::ErrorKind::StorageFull.into();
             return Err(DiskError::new("write", self.path.clone(), error));
@@ -525,7 +324,7 @@ impl DiskFile for MemFile {
 
     fn set_len(&self, len: u64) -> Result<(), DiskError> {
         let mut inner = self.lock("set the length of")?;
-        if !inner.has_power() {
+        if !inner.faults.has_power() {
             return Err(no_power("set the length of", self.path.clone()));
         }
         let inode = &mut inner.inodes[self.inode];
@@ -536,25 +335,40 @@ impl DiskFile for MemFile {
 
     fn sync(&self) -> Result<Duration, DiskError> {
         let mut inner = self.lock("sync")?;
-        if !inner.has_power() {
+        if !inner.faults.has_power() {
             return Err(no_power("sync", self.path.clone()));
         }
         inner.counters.syncs += 1;
-        let failed = strikes(&mut inner.fail_sync);
-        let mut seed = inner.counters.bytes ^ inner.counters.syncs;
-        let mut choose = move |n: u64| {
-            seed = seed.wrapping_mul(LCG.0).wrapping_add(LCG.1);
-            (seed >> 33) % n
-        };
+        let failed = inner.faults.sync_fails();
+        let mut choose = inner.choose();
+        let lies = inner.faults.lie.is_some_and(|lie| lie.is_about(self.name()));
         let inode = &mut inner.inodes[self.inode];
-        let pending = std::mem::take(&mut inode.pending);
         if failed {
+            let pending = std::mem::take(&mut inode.pending);
+            inode.told = 0;
             inode.lose(&pending, &mut choose);
             let error = io::Error::other("injected failure of fdatasync");
             return Err(DiskError::new("sync", self.path.clone(), error));
         }
-        pending.iter().for_each(|change| change.apply(&mut inode.durable));
+        if lies {
+            inode.sync_falsely();
+        } else {
+            inode.keep_all();
+        }
         Ok(Duration::ZERO)
+    }
+
+    fn write_past_cache(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        let blocks = self.in_blocks(bytes, offset)?;
+        match blocks {
+            Some((start, blocks)) => self.write_at(&blocks, start),
+            None => self.write_at(bytes, offset),
+        }
+    }
+
+    fn append_durably(&self, bytes: &[u8], offset: u64) -> Result<Duration, DiskError> {
+        self.write_past_cache(bytes, offset)?;
+        self.sync()
     }
 }
 

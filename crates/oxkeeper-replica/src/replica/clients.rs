@@ -54,12 +54,7 @@ impl Replica {
             return;
         }
         // The reference closes the old connection before it looks at the password.
-        if let Some(old) = self.sessions.remove(&session)
-            && old.id != client.id
-        {
-            old.close();
-            Self::queue_wake(&mut self.woken, &old);
-        }
+        self.let_go(session);
         if password != Some(session_password(session)) {
             self.refuse(&client);
         } else if self.leading() {
@@ -135,16 +130,37 @@ impl Replica {
         let session = client.session();
         if self.sessions.get(&session).is_some_and(|current| current.id == client.id) {
             self.sessions.remove(&session);
-            // Until now its sign of life was read from the connection itself.
-            if self.leading() {
-                self.tracker.touch(session, None, client.heard_ms());
-            } else if self.touched_ms <= client.heard_ms() + 1 {
-                self.departed.push((session, client.timeout_ms()));
-            }
+            self.keep_sign_of_life(client);
         }
         for waiting in self.revalidating.values_mut() {
             waiting.retain(|other| other.client.id != client.id);
         }
+    }
+
+    /// Closes the connection that serves a session here, if there is one: the session has turned, or seems
+    /// to have turned, to another.
+    pub(super) fn let_go(&mut self, session: SessionId) {
+        if let Some(old) = self.sessions.remove(&session) {
+            self.keep_sign_of_life(&old);
+            old.close();
+            Self::queue_wake(&mut self.woken, &old);
+        }
+    }
+
+    /// While a connection serves its session, its last sign of life is read from itself.
+    fn keep_sign_of_life(&mut self, client: &Client) {
+        if self.leading() {
+            self.tracker.touch(client.session(), None, client.heard_ms());
+        } else if self.touched_ms <= client.heard_ms() + 1 {
+            self.departed.push((client.session(), client.timeout_ms()));
+        }
+    }
+
+    /// Is the session of this connection served on it? Not if the role that took a request has ended, and not
+    /// if the session has another connection by now: what is late then must not follow what was lost.
+    fn serves(&self, client: &Client) -> bool {
+        let serving = self.sessions.get(&client.session());
+        self.serving && serving.is_some_and(|current| current.id == client.id)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -159,8 +175,7 @@ impl Replica {
         out: &mut Vec<Output>,
     ) {
         let session = client.session();
-        if !self.serving || !self.clients.contains_key(&client.id) {
-            // The role that took the request has ended; its connections are being closed.
+        if !self.serves(&client) {
             return;
         }
         if !self.leading() {
@@ -226,7 +241,7 @@ impl Replica {
         body: Bytes,
         out: &mut Vec<Output>,
     ) {
-        if !self.serving || !self.clients.contains_key(&client.id) {
+        if !self.serves(&client) {
             return;
         }
         let session = client.session();

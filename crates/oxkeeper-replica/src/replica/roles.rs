@@ -252,10 +252,7 @@ impl Replica {
         if valid {
             self.tracker.set_owner(session, Owner::Learner(link));
             // The client has left this server, if it was here.
-            if let Some(old) = self.sessions.remove(&session) {
-                old.close();
-                Self::queue_wake(&mut self.woken, &old);
-            }
+            self.let_go(session);
         }
         let reply = RevalidateReply { session, valid }.to_bytes();
         let packet = Packet::with(PacketKind::Revalidate, Zxid(-1), reply);
@@ -274,12 +271,7 @@ impl Replica {
             self.revalidating.insert(reply.session, rest);
         }
         if reply.valid {
-            if let Some(old) = self.sessions.remove(&reply.session)
-                && old.id != client.id
-            {
-                old.close();
-                Self::queue_wake(&mut self.woken, &old);
-            }
+            self.let_go(reply.session);
             self.establish(now, &client, reply.session, timeout_ms);
         } else {
             self.refuse(&client);

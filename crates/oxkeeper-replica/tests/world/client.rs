@@ -45,6 +45,8 @@ impl Open {
 pub struct Someone {
     pub open: Option<Open>,
     pub session: SessionId,
+    /// Shows a wrong password.
+    pub guesses: bool,
     seen: Zxid,
     xid: i32,
 }
@@ -52,12 +54,14 @@ pub struct Someone {
 impl Someone {
     pub fn connect(&mut self, open: Open, resume: bool, timeout_ms: i32) {
         let session = if resume { self.session } else { 0 };
+        let mut password = session_password(session);
+        password[0] ^= u8::from(self.guesses);
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: self.seen.0,
             timeout_ms,
             session,
-            password: Some(&session_password(session)),
+            password: Some(&password),
             read_only: None,
         };
         let open = self.open.insert(open);

@@ -79,6 +79,9 @@ pub struct World {
     /// What their leader sends is under way for now.
     stalled: BTreeSet<ServerId>,
     clients: BTreeMap<String, Someone>,
+    /// Whose task is slow to hand on what it has taken from its connection, and what that is.
+    dawdling: Option<String>,
+    late: Vec<(ServerId, Input)>,
     next_client: u64,
     woken: VecDeque<Arc<Client>>,
     pub lines: Vec<String>,
@@ -105,6 +108,8 @@ impl World {
             cut: BTreeSet::new(),
             stalled: BTreeSet::new(),
             clients: BTreeMap::new(),
+            dawdling: None,
+            late: Vec::new(),
             next_client: 1,
             woken: VecDeque::new(),
             lines: Vec::new(),
@@ -389,6 +394,7 @@ impl World {
         // The client has a new connection; the server still has the old one.
         drop(old);
         self.task(name);
+        self.go_on();
     }
 
     pub fn send(&mut self, name: &str, requests: &str) {
@@ -400,10 +406,22 @@ impl World {
         self.task(name);
     }
 
-    /// `name` knows what `other` knows of its session.
-    pub fn pose(&mut self, name: &str, other: &str) {
+    /// `name` knows what `other` knows of its session, or `guesses` its password.
+    pub fn pose(&mut self, name: &str, other: &str, guesses: bool) {
         let session = self.clients[other].session;
-        self.clients.entry(name.to_owned()).or_default().session = session;
+        let someone = self.clients.entry(name.to_owned()).or_default();
+        (someone.session, someone.guesses) = (session, guesses);
+    }
+
+    /// The task of its connection keeps what it takes from it, until somebody else has connected.
+    pub fn dawdle(&mut self, name: &str) {
+        self.dawdling = Some(name.to_owned());
+    }
+
+    fn go_on(&mut self) {
+        self.dawdling = None;
+        let late = std::mem::take(&mut self.late);
+        late.into_iter().for_each(|(server, input)| self.input(server, input));
     }
 
     /// The connection breaks.
@@ -439,7 +457,11 @@ impl World {
         let ended = closing || progress.close.is_some();
         let open = if ended { someone.open.take() } else { None };
         lines.into_iter().for_each(|line| self.note(format!("{name} {line}")));
-        inputs.into_iter().for_each(|input| self.input(server, input));
+        if self.dawdling.as_deref() == Some(name) {
+            self.late.extend(inputs.into_iter().map(|input| (server, input)));
+        } else {
+            inputs.into_iter().for_each(|input| self.input(server, input));
+        }
         if let Some(open) = open {
             self.disconnected(open);
         }

@@ -84,6 +84,11 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
+    /// Hash of the payload that was proposed with this zxid.
+    pub fn hash_of(&self, zxid: Zxid) -> Option<u64> {
+        self.broadcast.get(&zxid).map(|first| first.hash)
+    }
+
     fn log(&mut self, server: usize) -> &mut FollowedLog {
         self.logs.entry(server).or_default()
     }
@@ -91,6 +96,11 @@ impl Deliveries {
     /// What a server without others had behind `last`, and never showed, was not.
     pub fn forget_behind(&mut self, last: Zxid) {
         self.broadcast.retain(|zxid, _| *zxid <= last);
+    }
+
+    /// Delivered anywhere, in order, behind the first `known`.
+    pub fn committed_since(&self, known: usize) -> &[Entry] {
+        &self.committed[known..]
     }
 
     /// A role asks for an append.

@@ -30,8 +30,12 @@ impl World<'_> {
     }
 
     fn is_fit(&self, server: usize) -> bool {
-        let Server { disk_slow, paused_until, frozen_until, .. } = &self.servers[server];
-        *disk_slow == 1 && (*paused_until).max(*frozen_until) <= self.now
+        let Server { disk_slow, hangs_until, trust, paused_until, frozen_until, .. } =
+            &self.servers[server];
+        *disk_slow == 1
+            && *hangs_until <= self.now
+            && trust.harm.is_none()
+            && (*paused_until).max(*frozen_until) <= self.now
     }
 
     /// Somebody must lead soon in a calm, and all who are there must serve.

@@ -1,7 +1,19 @@
 //! What must hold for all servers, at every step and at the end.
+//!
+//! [`clients`] is about what clients see: the committed [`history`], the [`model`] of the tree that it makes,
+//! and the replies, [`watches`] and sessions ([`lives`]) that follow from it.
 
+pub mod attempt;
+pub mod clients;
 mod delivery;
+mod follow;
 mod health;
+pub mod history;
+pub mod lives;
+pub mod model;
+pub mod reads;
+mod tree;
+pub mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +22,10 @@ use oxkeeper_proto::{Encode, Epoch, ServerId, Zxid};
 use oxkeeper_state::{State, Tree};
 use oxkeeper_zab::DiskRequest;
 
+use crate::check::clients::ClientChecks;
 use crate::check::delivery::{Deliveries, Entry};
 use crate::net::ConnId;
+use crate::plan::Plan;
 use crate::server::Seen;
 use crate::violation::{Rule, Violation};
 use crate::world::World;
@@ -19,18 +33,8 @@ use crate::world::World;
 /// What was observed so far.
 #[derive(Debug, Default)]
 pub struct Checks {
-    /// Largest zxid acknowledged to a client.
-    pub max_acked: i64,
-    /// Acknowledged nodes that nobody deletes, and their data.
-    pub kept: BTreeMap<String, String>,
-    /// Ids given out.
-    pub sessions: BTreeSet<i64>,
-    /// Sessions that a client knows to be over.
-    pub dead_sessions: BTreeSet<i64>,
-    /// The common nodes are there.
-    pub setup_done: bool,
-    /// Data of the shared registers by zxid of the write.
-    shared: BTreeMap<(String, i64), String>,
+    /// What clients may see.
+    pub clients: ClientChecks,
     /// What servers log and deliver.
     pub deliveries: Deliveries,
     /// Tree digest by zxid.
@@ -60,33 +64,17 @@ struct Digest {
 }
 
 impl Checks {
-    /// `path` had `value` after the write `mzxid`.
-    pub fn shared_value(
-        &mut self,
-        path: &str,
-        mzxid: i64,
-        value: &str,
-        written: bool,
-    ) -> Result<(), Violation> {
-        let known = self.shared.entry((path.to_owned(), mzxid)).or_insert_with(|| value.to_owned());
-        if known == value {
-            return Ok(());
-        }
-        let what = if written { "written" } else { "read" };
-        Err(Rule::Semantics
-            .broken(format!("{path} at {mzxid:#x}: {value:?} was {what}, but it is {known:?}")))
+    /// Digest of the tree after this zxid.
+    pub fn digest_at(&self, zxid: Zxid) -> Option<u64> {
+        self.digests.get(&zxid.0).map(|digest| digest.value)
     }
 
-    fn missing(&self, state: &State) -> Option<String> {
-        for (path, value) in &self.kept {
-            let Some(node) = state.tree.lookup(path) else {
-                return Some(format!("the acknowledged node {path} is missing"));
-            };
-            if state.tree.data(node) != Some(value.as_bytes()) {
-                return Some(format!("the acknowledged node {path} has other data"));
-            }
-        }
-        None
+    /// Nothing was observed yet.
+    pub fn new(plan: &Plan) -> Checks {
+        let mut checks = Checks::default();
+        checks.clients.rules = plan.work.rules;
+        checks.clients.history.begins_with(plan.shape.last_zxid.unwrap_or_default());
+        checks
     }
 }
 
@@ -98,6 +86,7 @@ impl World<'_> {
                 let entry = Entry::of(proposal);
                 self.trace.mix(&[server as u64, entry.zxid.0 as u64, entry.hash]);
                 self.checks.deliveries.appended(server, proposal)?;
+                self.follow_proposal(server, proposal)?;
             }
             DiskRequest::SaveSnapshot => self.checks.deliveries.adopts(server),
             _ => {}
@@ -130,7 +119,7 @@ impl World<'_> {
                 .broken(format!("the server has shown {shown}, and starts with {last}")));
         }
         self.checks.deliveries.forget_behind(last);
-        Ok(())
+        self.follow_start_alone(last)
     }
 
     /// A leader sends a proposal to a learner: each link gets them in zxid order.
@@ -207,6 +196,7 @@ impl World<'_> {
     /// After each run of a replica thread.
     pub fn check_server(&mut self, server: usize) -> Result<(), Violation> {
         let fuzzy_until = self.servers[server].fuzzy_until;
+        let me = (server, self.servers[server].incarnation);
         let Some(process) = &mut self.servers[server].process else { return Ok(()) };
         let shared = process.shared.clone();
         let state = shared.state.read();
@@ -222,13 +212,15 @@ impl World<'_> {
             self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
             let durable = self.servers[server].durable;
             self.checks.committed = self.checks.committed.max(zxid);
-            return match zxid <= durable {
-                true => Ok(()),
-                false => Err(Rule::AckedIsDurable
-                    .broken(format!("the server shows {zxid}, and {durable} is on its disk"))),
-            };
+            if durable < zxid {
+                return Err(Rule::AckedIsDurable
+                    .broken(format!("the server shows {zxid}, and {durable} is on its disk")));
+            }
+            drop(state);
+            return self.follow_alone(server, zxid);
         };
-        if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol()) {
+        let damaged = self.faults.damaged.contains(&me);
+        if let Some(lost) = zab.last_loss().filter(|lost| lost.breaks_protocol() && !damaged) {
             return Err(
                 Rule::Accusation.broken(format!("s{} has left its role: {lost}", server + 1))
             );
@@ -260,11 +252,8 @@ impl World<'_> {
         }
         drop(state);
         let deliveries = &mut self.checks.deliveries;
-        if !serving {
-            deliveries.idle(server);
-            return Ok(());
-        }
         match (before == seen, seen.leads()) {
+            _ if !serving => deliveries.idle(server),
             (true, leads) => deliveries.delivers(server, applied, leads)?,
             (false, false) => deliveries.follows(server, applied)?,
             (false, true) => {
@@ -272,6 +261,7 @@ impl World<'_> {
                 self.check_new_leader(server, epoch)?;
             }
         }
+        self.follow(server, before, seen, epoch)?;
         if seen.leads() { self.check_committed(server, zxid) } else { Ok(()) }
     }
 
@@ -283,12 +273,6 @@ impl World<'_> {
             return Err(Rule::Leadership
                 .broken(format!("epoch {epoch} has two leaders: {other:?} and {me:?}")));
         }
-        let Some(process) = &self.servers[server].process else { return Ok(()) };
-        let state = process.shared.state.read();
-        if let Some(missing) = self.checks.missing(&state) {
-            return Err(Rule::CommittedHistory
-                .broken(format!("s{} leads epoch {epoch}, but {missing}", server + 1)));
-        }
         Ok(())
     }
 
@@ -297,7 +281,7 @@ impl World<'_> {
             return Ok(());
         }
         self.checks.committed = zxid;
-        let durable = |id: ServerId| self.servers[(id - 1) as usize].durable >= zxid;
+        let durable = |id: ServerId| self.servers[(id - 1) as usize].told() >= zxid;
         if !self.plan.ensemble.is_quorum(durable) {
             let who: Vec<_> =
                 self.plan.ensemble.servers.keys().filter(|id| durable(**id)).collect();
@@ -354,20 +338,17 @@ impl World<'_> {
 
     /// What must hold when all is quiet.
     pub fn check_end(&mut self) -> Result<(), Violation> {
+        self.check_trees()?;
         let mut first: Option<(u64, Vec<Vec<u8>>)> = None;
         for (index, server) in self.servers.iter().enumerate() {
             let Some(process) = &server.process else { continue };
             let state = process.shared.state.read();
             let id = index + 1;
-            if let Some(missing) = self.checks.missing(&state) {
-                return Err(Rule::Durability.broken(format!("at the end {missing} at s{id}")));
-            }
             if state.ephemerals_count() > 0 {
                 return Err(
                     Rule::Ephemerals.broken(format!("s{id}: ephemerals outlived their sessions"))
                 );
             }
-            check_pairs(&state)?;
             let tree = dump(&state);
             let digest = state.digest();
             match &first {
@@ -386,20 +367,6 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-/// Each multi created both nodes or none.
-fn check_pairs(state: &State) -> Result<(), Violation> {
-    let Some(parent) = state.tree.lookup("/m") else { return Ok(()) };
-    let names: BTreeSet<_> = state.tree.children(parent).map(|(_, name)| name.to_owned()).collect();
-    for name in &names {
-        let (stem, end) = name.split_at(name.len() - 1);
-        let other = if end == "a" { "b" } else { "a" };
-        if !names.contains(&format!("{stem}{other}")) {
-            return Err(Rule::Semantics.broken(format!("half of a multi: /m/{name}")));
-        }
-    }
-    Ok(())
 }
 
 /// All of a tree: per node its path, data and stat.

@@ -12,7 +12,8 @@ use crate::world::{Due, Event, World};
 /// An accepted connection.
 #[derive(Debug)]
 pub struct Accepted {
-    client: Arc<Client>,
+    /// As the server sees it.
+    pub client: Arc<Client>,
     input: Vec<u8>,
 }
 
@@ -69,8 +70,12 @@ impl World<'_> {
         let Some(accepted) = process.clients.get_mut(&id) else { return };
         let (mut inputs, mut output) = (Vec::new(), Vec::new());
         let client = accepted.client.clone();
+        let served = client.session() != 0 && !client.is_closing();
         let progress = client.on_input(&process.shared, &accepted.input, mono_ms, &mut inputs);
-        accepted.input.drain(..progress.consumed);
+        let taken: Vec<u8> = accepted.input.drain(..progress.consumed).collect();
+        if served {
+            self.follow_frames(server, id, client.session(), &taken);
+        }
         let closing = client.take_output(&mut output);
         for input in inputs {
             self.mail(server, Mail::Input(input));
@@ -90,6 +95,7 @@ impl World<'_> {
     fn unregister(&mut self, server: usize, id: ConnId) {
         let Some(process) = &mut self.servers[server].process else { return };
         if let Some(accepted) = process.clients.remove(&id) {
+            self.checks.clients.lives.ended(id);
             accepted.client.disconnected(&process.shared);
             self.mail(server, Mail::Input(Input::Disconnected(accepted.client)));
         }

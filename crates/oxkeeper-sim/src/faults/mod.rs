@@ -8,9 +8,11 @@ mod process;
 pub mod schedule;
 
 pub use clock::ClockFault;
-pub use disk::DiskFault;
+pub use disk::{Ailment, DiskFault};
 pub use network::NetworkFault;
 pub use process::ProcessFault;
+
+use std::collections::BTreeSet;
 
 use crate::net::ConnId;
 use crate::server::Server;
@@ -51,12 +53,18 @@ pub struct Strike {
 pub struct FaultState {
     /// Connections whose one end died without a word.
     pub silent: Vec<ConnId>,
+    /// Servers to which a damaged proposal will be sent.
+    pub to_damage: BTreeSet<usize>,
+    /// Processes that got one, and may say so.
+    pub damaged: BTreeSet<(usize, u64)>,
     /// When something went wrong, or right, last.
     pub disturbed: u64,
     /// When somebody led last, with a quorum behind it.
     pub led: u64,
     /// When each server was last seen serving, or was not fit to.
     pub served: Vec<u64>,
+    /// The server whose disk goes on to hang when all other faults are over.
+    pub last_hang: Option<usize>,
 }
 
 /// Who leads, with a quorum behind it.
@@ -111,14 +119,15 @@ impl World<'_> {
         self.break_silence();
         self.net.slow = 0;
         self.heal_all();
+        self.faults.to_damage.clear();
         self.narrow_at_the_end();
         self.faults.disturbed = self.now;
         for server in &mut self.servers {
-            server.disk.set_fuse(0);
             server.disk_slow = 1;
             server.paused_until = 0;
             server.frozen_until = 0;
         }
+        self.end_disk_faults();
         for server in 0..self.servers.len() {
             self.after(10_000, Event::Restart { server });
         }

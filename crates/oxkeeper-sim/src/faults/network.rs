@@ -33,6 +33,8 @@ pub enum NetworkFault {
     ResetSome { server: usize },
     /// Half of a server's connections break in the middle of what they carry.
     BreakSome { server: usize },
+    /// The next proposal that a leader sends to this server has lost its end.
+    Damage { server: usize },
     /// All is slower, up to this many µs.
     Slow { us: u64 },
     /// What one server sends to another takes longer than what comes back.
@@ -48,7 +50,8 @@ impl NetworkFault {
         let server = dice.below(servers) as usize;
         let other = (server + dice.between(1, servers.max(2) - 1) as usize) % servers as usize;
         let us = dice.between(100_000, 3_000_000);
-        match dice.below(24) {
+        match dice.below(25) {
+            24 => NetworkFault::Damage { server },
             0..2 => NetworkFault::Isolate { server, us, clients: dice.one_in(2) },
             2 => NetworkFault::Partition { a: server, b: other, us },
             3 => NetworkFault::OneWay { from: server, to: other, us },
@@ -105,6 +108,7 @@ impl NetworkFault {
             NetworkFault::StrandLeader { .. } => "stranded leader",
             NetworkFault::ResetSome { .. } => "reset connections",
             NetworkFault::BreakSome { .. } => "connections broken midway",
+            NetworkFault::Damage { .. } => "damaged proposal",
             NetworkFault::Slow { .. } => "slow network",
             NetworkFault::Far { .. } => "far server",
             NetworkFault::Narrow { .. } => "narrow line",
@@ -148,6 +152,7 @@ impl World<'_> {
             }
             NetworkFault::ResetSome { server } => self.reset_some(server, false),
             NetworkFault::BreakSome { server } => self.reset_some(server, true),
+            NetworkFault::Damage { server } => _ = self.faults.to_damage.insert(server),
             NetworkFault::Slow { us } => self.net.slow = us,
             NetworkFault::Far { from, to, extra, us } => {
                 self.net.lines.set_far(from, to, extra);

@@ -30,6 +30,8 @@ pub fn draw(seed: u64, dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
         strikes.push(Strike { at, fault: fault(dice, plan) });
         at += dice.between(longest / 10, longest);
     }
+    strikes.extend(draw_disks(seed, plan));
+    strikes.sort_by_key(|strike| strike.at);
     strikes
 }
 
@@ -38,6 +40,22 @@ fn maintenance(dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
     let at = dice.between(FIRST, plan.faults_end / 3);
     let fault = Fault::Process(ProcessFault::ROLLING_RESTART);
     vec![Strike { at, fault }]
+}
+
+/// Draws what is special to disks, from a stream of its own.
+fn draw_disks(seed: u64, plan: &Plan) -> Vec<Strike> {
+    const STREAM: u64 = 0x6469_736b_5f66_6175;
+    let mut dice = Dice::new(seed ^ STREAM);
+    let (mut strikes, mut at) = (Vec::new(), FIRST);
+    if dice.one_in(5) {
+        return strikes;
+    }
+    let longest = dice.pick(&[600_000, 1_500_000, 4_000_000]);
+    while at < plan.faults_end {
+        strikes.push(Strike { at, fault: Fault::Disk(DiskFault::draw_special(&mut dice, plan)) });
+        at += dice.between(100_000, longest);
+    }
+    strikes
 }
 
 fn fault(dice: &mut Dice, plan: &Plan) -> Fault {
