@@ -40,7 +40,8 @@ pub struct Scope {
 }
 
 fn bounds(depth: u32, crashes: u8, timeouts: u8, proposals: u8, elections: u8) -> Bounds {
-    Bounds { depth, most: Spent { crashes, timeouts, proposals, elections }, fine: false }
+    let most = Spent { crashes, timeouts, proposals, elections };
+    Bounds { depth, most, fine: false, recovers: true }
 }
 
 const SAME: [Written; 3] = [(1, &[(1, 1)]); 3];
@@ -48,6 +49,7 @@ const BEHIND: [Written; 3] = [(1, &[(1, 1)]), (1, &[(1, 1), (1, 2)]), (1, &[(1, 
 const TAIL: [Written; 3] = [(1, &[(1, 1)]), (1, &[(1, 1)]), (1, &[(1, 1), (1, 2)])];
 const OLD_TAIL: [Written; 3] =
     [(1, &[(1, 1), (1, 2)]), (2, &[(1, 1), (2, 1)]), (2, &[(1, 1), (2, 1)])];
+const LOST: [Written; 3] = [(1, &[(1, 1)]), (1, &[(1, 1)]), (5, &[(5, 1)])];
 const ONE_AND_TWO: Members = Members(0b0110);
 const TWO_AND_THREE: Members = Members(0b1100);
 
@@ -109,6 +111,15 @@ pub fn all() -> Vec<Scope> {
             begin: Begin::Serving(Members::ALL),
             bounds: bounds(17, 2, 2, 2, 2),
             short_depth: 10,
+        },
+        Scope {
+            name: "lost",
+            about: "1 and 2 have lost their disks, and serve anew; 3 comes with a newer history, and stays out",
+            disks: LOST,
+            begin: Begin::Serving(ONE_AND_TWO),
+            // Without them no election is due, and only an election may bring 3's history back.
+            bounds: Bounds { recovers: false, ..bounds(20, 0, 0, 2, 3) },
+            short_depth: 14,
         },
         Scope {
             name: "votes",

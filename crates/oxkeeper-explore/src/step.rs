@@ -88,6 +88,8 @@ pub struct Bounds {
     pub most: Spent,
     /// Is every notification a step?
     pub fine: bool,
+    /// Must everyone come to serve in the end?
+    pub recovers: bool,
 }
 
 impl World {

@@ -464,7 +464,7 @@ impl oxkeeper_node::Driver for Surroundings<'_, '_> {
                 world.check_ack(server, packet)
             }
             Output::Port(PortRequest::ToLearner(link, packet)) => {
-                world.check_commit(server, *link, packet)
+                world.check_to_learner(server, *link, packet)
             }
             Output::Port(PortRequest::ProposalToLearner { link, proposal, .. }) => {
                 world.check_proposal(server, *link, proposal.zxid)

@@ -9,7 +9,7 @@ use crate::tell::{self, Line};
 /// Lines kept.
 const LINES: usize = 150;
 
-/// Lines that differ in nothing but the zxid.
+/// Lines of one moment that differ in nothing but the zxid.
 #[derive(Debug)]
 struct Told {
     at_us: u64,
@@ -22,6 +22,7 @@ impl std::fmt::Display for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:>10.3} ms  {}", self.at_us as f64 / 1000.0, self.what)?;
         match self.zxids {
+            None if self.count > 1 => write!(f, " ({})", self.count),
             None => Ok(()),
             Some((first, last)) if first == last => write!(f, " {}", tell::zxid(first)),
             Some((first, last)) => {
@@ -68,16 +69,14 @@ impl Trace {
         if !self.recording {
             return;
         }
-        // Packets to two learners alternate: each learner's go on in one line.
-        let recent = self.lines.iter_mut().rev().take_while(|told| told.at_us == at_us).take(3);
-        for told in recent {
-            if told.what == line.what
-                && let (Some((_, last)), Some(zxid)) = (&mut told.zxids, line.zxid)
-            {
+        // Packets to several learners alternate: each learner's go on in one line.
+        let mut recent = self.lines.iter_mut().rev().take_while(|told| told.at_us == at_us).take(8);
+        if let Some(same) = recent.find(|told| told.what == line.what) {
+            same.count += 1;
+            if let (Some((_, last)), Some(zxid)) = (&mut same.zxids, line.zxid) {
                 *last = zxid;
-                told.count += 1;
-                return;
             }
+            return;
         }
         if self.lines.len() == LINES
             && let Some(oldest) = self.lines.pop_front()

@@ -43,6 +43,8 @@ struct FollowedLog {
     last: Zxid,
     /// The epoch that it leads.
     leads: Option<Epoch>,
+    /// The epoch that it has announced by NEWLEADER.
+    announced: Option<Epoch>,
     /// The log that an adopted tree replaces once it is saved.
     replaced: Option<Vec<Entry>>,
 }
@@ -189,6 +191,24 @@ impl Deliveries {
         }
         self.commit_base(server, base)?;
         self.delivers(server, applied, true)
+    }
+
+    /// A leader sends NEWLEADER of this epoch.
+    pub fn announces(&mut self, server: usize, epoch: Epoch) {
+        self.log(server).announced = Some(epoch);
+    }
+
+    /// A leader tells a learner to serve: from now on its history is committed. It may leave its role in the
+    /// same step, so that nobody else sees that it has led.
+    pub fn lets_serve(&mut self, server: usize) -> Result<(), Violation> {
+        let log = self.log(server);
+        match log.announced {
+            Some(epoch) if log.leads != Some(epoch) => {
+                let last = log.entries.last().map(|last| last.zxid).or(log.base);
+                self.leads(server, epoch, last.unwrap_or_default())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `server` tells its learners to commit up to `zxid`.

@@ -139,17 +139,25 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A leader sends a COMMIT to a learner: in zxid order, and only of what the link has carried.
-    pub fn check_commit(
+    /// A leader sends something to a learner.
+    pub fn check_to_learner(
         &mut self,
         server: usize,
         link: ConnId,
         packet: &Packet,
     ) -> Result<(), Violation> {
-        if packet.known_kind() != Some(PacketKind::Commit) {
-            return Ok(());
+        let deliveries = &mut self.checks.deliveries;
+        match packet.known_kind() {
+            Some(PacketKind::NewLeader) => deliveries.announces(server, packet.zxid.epoch()),
+            Some(PacketKind::UpToDate) => return deliveries.lets_serve(server),
+            Some(PacketKind::Commit) => return self.check_commit(server, link, packet.zxid),
+            _ => {}
         }
-        let zxid = packet.zxid;
+        Ok(())
+    }
+
+    /// COMMITs go out in zxid order, and only of what the link has carried.
+    fn check_commit(&mut self, server: usize, link: ConnId, zxid: Zxid) -> Result<(), Violation> {
         let last = self.checks.links.entry(link).or_default();
         if zxid <= last.commit || last.proposal < zxid {
             return Err(Rule::TotalOrder.broken(format!(
