@@ -30,7 +30,7 @@ fn a_vote_counts_the_uncommitted_tail_of_the_log() {
 }
 
 /// A follower wrote currentEpoch, crashed before the history of that epoch was on disk, and won the
-/// next election by its epoch, without committed transactions (ZOOKEEPER-4643, 3911).
+/// next election by its epoch, without committed transactions (ZOOKEEPER-4643, 4646, 3911).
 #[test]
 fn current_epoch_is_written_only_after_the_history() {
     let mut server = Alone::synchronizing(2, &[]);
@@ -59,6 +59,40 @@ fn new_leader_is_acknowledged_only_after_history_and_epoch_are_durable() {
     assert_eq!(to_leader(&out), [(PacketKind::Ack, Zxid::new(2, 0))]);
 }
 
+/// The same where the follower had entered the epoch before and came again: there was no epoch to write, and
+/// nothing that the ACK waited for (ZOOKEEPER-4785).
+#[test]
+fn new_leader_of_an_epoch_entered_before_waits_for_the_log_too() {
+    let mut server = Alone::follower(2, 2, &[(2, 1)]);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+    server.leader_says(PacketKind::Diff, Zxid::new(2, 2));
+    server.proposes(2, 2);
+    server.leader_says(PacketKind::Commit, Zxid::new(2, 2));
+    let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+    assert_eq!((appended(&out), to_leader(&out)), (vec![Zxid::new(2, 2)], vec![]));
+    let out = server.input(Input::Flushed(Zxid::new(2, 2)));
+    assert_eq!(to_leader(&out), [(PacketKind::Ack, Zxid::new(2, 0))]);
+}
+
+/// A follower served before its tree had what the synchronization had brought (ZOOKEEPER-3023).
+#[test]
+fn what_a_diff_has_committed_is_in_the_tree_before_the_epoch_is_served() {
+    let mut server = Alone::synchronizing(2, &[]);
+    for counter in [1, 2] {
+        server.proposes(1, counter);
+    }
+    for counter in [1, 2] {
+        server.leader_says(PacketKind::Commit, Zxid::new(1, counter));
+    }
+    let out = server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+    let applied = |output: &Output| match output {
+        Output::Replica(Effect::Apply(proposal)) => Some(proposal.zxid),
+        _ => None,
+    };
+    let applied: Vec<_> = out.iter().filter_map(applied).collect();
+    assert_eq!(applied, [Zxid::new(1, 1), Zxid::new(1, 2)]);
+}
+
 /// A follower acknowledged a proposal of the synchronization before NEWLEADER; the leader took that for
 /// something else and gave up (ZOOKEEPER-4685). Followers keep quiet until the ACK of NEWLEADER.
 #[test]
@@ -74,6 +108,13 @@ fn proposals_of_a_synchronization_are_acknowledged_after_up_to_date() {
     assert_eq!(appended(&out), [Zxid::new(2, 1)]);
     let out = server.input(Input::Flushed(Zxid::new(2, 1)));
     assert_eq!(to_leader(&out), [(PacketKind::Ack, Zxid::new(2, 1))]);
+
+    // Nor is one that is committed, and so logged before NEWLEADER is acknowledged.
+    let mut server = Alone::synchronizing(2, &[]);
+    server.proposes(1, 1);
+    server.leader_says(PacketKind::Commit, Zxid::new(1, 1));
+    server.leader_says(PacketKind::NewLeader, Zxid::new(2, 0));
+    assert_eq!(to_leader(&server.input(Input::Flushed(Zxid::new(1, 1)))), []);
 }
 
 /// The leader's half of the same (ZOOKEEPER-4685): ACKs of proposals from old followers are counted,

@@ -6,7 +6,7 @@ use common::alone::{Alone, appended, config, to_leader, to_learner, vote};
 use common::proposal;
 use oxkeeper_proto::quorum::{LearnerInfo, PROTOCOL_VERSION, Packet, PacketKind, ServerState};
 use oxkeeper_proto::{Encode, Zxid};
-use oxkeeper_zab::{DiskRequest, Effect, Input, Output, PortRequest};
+use oxkeeper_zab::{Config, DiskRequest, Effect, Input, Output, PortRequest};
 
 fn applied(out: &[Output]) -> Vec<Zxid> {
     out.iter()
@@ -35,7 +35,11 @@ fn an_epoch_is_promised_only_when_it_is_saved() {
 
 /// Leader 3 of five voters and an observer, whose followers 1 and 2 and observer 6 have NEWLEADER.
 fn five_and_an_observer() -> Alone {
-    let mut server = Alone::new(config(3, 5, 1), 1, 1, &[(1, 1)]);
+    with_new_leader_sent(config(3, 5, 1))
+}
+
+fn with_new_leader_sent(config: Config) -> Alone {
+    let mut server = Alone::new(config, 1, 1, &[(1, 1)]);
     for from in [1, 2] {
         let notification = vote(ServerState::Looking, 3, Zxid::new(1, 1), 1, 1);
         server.input(Input::Notified { from, notification });
@@ -114,4 +118,34 @@ fn a_newer_epoch_beats_a_longer_log() {
     server.input(Input::Notified { from: 1, notification });
     server.timeout();
     assert_eq!(server.zab.leader(), Some(1));
+}
+
+/// The leader was gone before the disk said that it could not cut: the next one must be asked for a snapshot
+/// all the same, or it would ask for the same cut again.
+#[test]
+fn a_cut_that_fails_after_the_end_of_its_role_is_remembered() {
+    let mut server = Alone::follower(1, 1, &[(1, 1), (1, 2)]);
+    server.leader_says(PacketKind::LeaderInfo, Zxid::new(2, 0));
+    server.input(Input::AcceptedEpochSaved(2));
+    server.leader_says(PacketKind::Trunc, Zxid::new(1, 1));
+    server.input(Input::LeaderClosed);
+    assert!(!server.zab.needs_snapshot());
+    server.input(Input::TruncateFailed);
+    assert!(server.zab.needs_snapshot());
+}
+
+/// A zxid behind the counter's end would be one of the next epoch.
+#[test]
+fn an_epoch_has_no_zxid_behind_the_counters_end() {
+    let mut config = config(3, 5, 1);
+    config.limits.last_counter = 2;
+    let mut server = with_new_leader_sent(config);
+    assert_eq!(server.zab.next_zxid(), None, "it does not serve yet");
+    server.ack(1, Zxid::new(2, 0));
+    server.ack(2, Zxid::new(2, 0));
+    for counter in [1, 2] {
+        assert_eq!(server.zab.next_zxid(), Some(Zxid::new(2, counter)));
+        server.input(Input::Propose(proposal(2, counter)));
+    }
+    assert_eq!(server.zab.next_zxid(), None);
 }

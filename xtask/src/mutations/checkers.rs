@@ -98,15 +98,18 @@ pub fn simulator(workshop: &Workshop, limits: &Limits) -> Cell {
     })
 }
 
-/// Runs the explorer.
-pub fn explorer(workshop: &Workshop, limits: &Limits) -> Cell {
+/// Runs the explorer, in one scope or in all.
+pub fn explorer(workshop: &Workshop, limits: &Limits, scope: Option<&str>) -> Cell {
     let mut words = vec!["--jobs".to_owned(), limits.jobs.to_string()];
     words.extend(limits.explorer.iter().cloned());
+    if let Some(scope) = scope {
+        words.extend(["--scope", scope].map(str::to_owned));
+    }
     let program = workshop.program("oxkeeper-explore");
     run(workshop, program, &words, limits, |text, code| {
         let states = number_behind(text, "states ").map(|states| format!("{states} states"));
         match code {
-            Some(0) => Cell::NotFound(states.unwrap_or_default()),
+            Some(0) => Cell::NotFound(format!("{} states", all_states(text))),
             _ => Cell::Caught { rule: broken(text), after: states.unwrap_or_default() },
         }
     })
@@ -152,6 +155,13 @@ fn number_behind(text: &str, word: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
+/// The states of all scopes: the numbers before `states,`.
+fn all_states(text: &str) -> u64 {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let before = words.windows(2).filter(|pair| pair[1] == "states,");
+    before.filter_map(|pair| pair[0].parse::<u64>().ok()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +173,16 @@ mod tests {
         let text = "seed 41 (5 servers): server 2 applied 0x5 twice\nreplay: x\n";
         assert_eq!(broken(text), "server 2 applied 0x5 twice");
         assert_eq!(number_behind(text, "seed "), Some(41));
+    }
+
+    #[test]
+    fn output_of_the_explorer_is_read() {
+        let text = "tail complete: 9 steps, 20 states, 1.0 s, 20 states/s\nsnap stopped: 7 steps, 3 states, 4 MiB\n";
+        assert_eq!(all_states(text), 23);
+        let text = "broken: Leadership: x\nstates 149, depth 12\n";
+        assert_eq!(
+            (broken(text), number_behind(text, "states ")),
+            ("Leadership".to_owned(), Some(149))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The copy of the sources in which rules are broken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,12 +38,13 @@ impl Copy {
 
     /// Makes the edits, in order; dropping what is returned takes them back.
     pub fn edit(&self, edits: &[&[Edit]]) -> Outcome<Edited<'_>> {
-        let mut edited = Edited { copy: self, files: BTreeSet::new() };
+        let mut edited = Edited { copy: self, whole: BTreeMap::new() };
         for edit in edits.iter().copied().flatten() {
             let path = self.tree.join(edit.file);
             let text = fs::read_to_string(&path)?;
-            edited.files.insert(edit.file);
-            fs::write(&path, apply(&text, edit).map_err(Failure)?)?;
+            let broken = apply(&text, edit).map_err(Failure)?;
+            edited.whole.entry(edit.file).or_insert(text);
+            fs::write(&path, broken)?;
         }
         Ok(edited)
     }
@@ -60,16 +61,14 @@ pub fn apply(text: &str, edit: &Edit) -> Result<String, String> {
 /// A copy with edits.
 pub struct Edited<'a> {
     copy: &'a Copy,
-    files: BTreeSet<&'static str>,
+    /// The files as they were. (The working tree may have changed since.)
+    whole: BTreeMap<&'static str, String>,
 }
 
 impl Drop for Edited<'_> {
     fn drop(&mut self) {
-        for name in &self.files {
-            let restored = fs::read(root().join(name))
-                .map_err(Failure::from)
-                .and_then(|bytes| write_if_other(&self.copy.tree.join(name), &bytes));
-            if let Err(error) = restored {
+        for (name, text) in &self.whole {
+            if let Err(error) = fs::write(self.copy.tree.join(name), text) {
                 // The next refresh does it.
                 eprintln!("cannot take back the edits of {name}: {error}");
             }

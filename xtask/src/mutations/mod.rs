@@ -43,6 +43,19 @@ pub struct Mutation {
     pub expected: &'static str,
 }
 
+impl Mutation {
+    /// Is it in what the explorer runs?
+    fn is_of_zab(&self) -> bool {
+        let of_zab = |file: &str| file.contains("oxkeeper-zab") || file.contains("oxkeeper-proto");
+        self.edits.iter().all(|edit| of_zab(edit.file))
+    }
+
+    /// The only scope that the explorer needs to look at, if there is one.
+    fn scope(&self) -> Option<&'static str> {
+        zab::SCOPES.iter().find(|(name, _)| *name == self.name).map(|(_, scope)| *scope)
+    }
+}
+
 /// Replaces text that occurs exactly once.
 pub struct Edit {
     /// Path in the workspace.
@@ -127,9 +140,7 @@ pub fn run(args: &MutationsArgs) -> Outcome {
         args,
         workshop,
     };
-    if trials.wants(Column::Test) {
-        trials.tests_pass_unbroken(&chosen)?;
-    }
+    trials.pass_unbroken(&chosen)?;
     let mut report = Report::begin(args.markdown);
     for mutation in chosen {
         report.row(trials.row(mutation)?);
@@ -156,24 +167,34 @@ impl Trials<'_> {
         self.args.columns.contains(&column) && (column != Column::Explore || self.explorer)
     }
 
-    /// A test that fails anyway notices nothing.
-    fn tests_pass_unbroken(&self, chosen: &[&Mutation]) -> Outcome {
+    /// Who complains anyway notices nothing.
+    fn pass_unbroken(&self, chosen: &[&Mutation]) -> Outcome {
         let _whole = self.workshop.edit(&[])?;
-        let mut failing = Vec::new();
-        for mutation in chosen {
-            let cell = checkers::named_test(&self.workshop, &self.limits, &mutation.test);
+        let mut complaints = Vec::new();
+        let mut expect_nothing = |who: &str, cell: Cell| {
             if !matches!(cell, Cell::NotFound(_)) {
-                failing.push(format!("{} ({}): {cell}", mutation.test.2, mutation.name));
+                complaints.push(format!("{who}: {cell}"));
             }
+        };
+        for mutation in chosen.iter().filter(|_| self.wants(Column::Test)) {
+            let cell = checkers::named_test(&self.workshop, &self.limits, &mutation.test);
+            expect_nothing(mutation.test.2, cell);
         }
-        if failing.is_empty() {
+        if self.wants(Column::Sim) {
+            expect_nothing("the simulator", checkers::simulator(&self.workshop, &self.limits));
+        }
+        if self.wants(Column::Explore) && chosen.iter().any(|mutation| mutation.is_of_zab()) {
+            expect_nothing("the explorer", checkers::explorer(&self.workshop, &self.limits, None));
+        }
+        if complaints.is_empty() {
             return Ok(());
         }
-        Err(Failure(format!("without any mutation, these do not pass:\n{}", failing.join("\n"))))
+        Err(Failure(format!("without any mutation already:\n{}", complaints.join("\n"))))
     }
 
     fn row(&self, mutation: &'static Mutation) -> Outcome<Row> {
         let mut row = Row::new(mutation);
+        let explores = self.wants(Column::Explore) && mutation.is_of_zab();
         {
             let _edited = self.workshop.edit(&[mutation.edits])?;
             if self.wants(Column::Test) {
@@ -182,8 +203,8 @@ impl Trials<'_> {
             if self.wants(Column::Sim) {
                 row.sim = checkers::simulator(&self.workshop, &self.limits);
             }
-            if self.wants(Column::Explore) {
-                row.explore = checkers::explorer(&self.workshop, &self.limits);
+            if explores {
+                row.explore = checkers::explorer(&self.workshop, &self.limits, mutation.scope());
             }
         }
         if self.args.blind && mutation.blind.is_empty() {
@@ -193,8 +214,9 @@ impl Trials<'_> {
             if self.wants(Column::Sim) {
                 row.sim_blind = checkers::simulator(&self.workshop, &self.limits);
             }
-            if self.wants(Column::Explore) {
-                row.explore_blind = checkers::explorer(&self.workshop, &self.limits);
+            if explores {
+                row.explore_blind =
+                    checkers::explorer(&self.workshop, &self.limits, mutation.scope());
             }
         }
         Ok(row)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Mutation, all, copy};
+use super::{Mutation, all, copy, zab};
 use crate::tools::root;
 
 /// Bugs of ZooKeeper that must be a row and a test here.
@@ -37,7 +37,15 @@ fn names_are_unique_and_every_named_test_exists() {
     let mut names = BTreeSet::new();
     for mutation in all() {
         assert!(names.insert(mutation.name), "{} stands twice", mutation.name);
+        assert!(!mutation.rule.is_empty() && mutation.rule.ends_with('.'), "{}", mutation.name);
         assert!(test_text(mutation).is_some(), "{}: no test {}", mutation.name, mutation.test.2);
+    }
+}
+
+#[test]
+fn scopes_are_of_mutations_that_the_explorer_can_find() {
+    for (name, _) in zab::SCOPES {
+        assert!(all().any(|mutation| mutation.name == name && mutation.is_of_zab()), "{name}");
     }
 }
 

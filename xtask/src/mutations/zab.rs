@@ -47,6 +47,28 @@ const HOLES_ARE_LOGGED: Edit = edit(
     "        if !zxid.may_follow(self.appended) {\n",
     "        if zxid <= self.appended {\n",
 );
+/// A follower acknowledges what the synchronization has brought as soon as it is durable.
+const EARLY_ACK: Edit = edit(
+    SYNC,
+    "                self.save_current(core, epoch, out);\n            }\n            Step::Broadcast => {\n",
+    "                if core.marks.flushed().counter() != 0 {\n                    \
+     let ack = Packet::bare(PacketKind::Ack, core.marks.flushed());\n                    \
+     out.push(Output::to_leader(ack));\n                }\n                \
+     self.save_current(core, epoch, out);\n            }\n            Step::Broadcast => {\n",
+);
+
+/// Where the explorer comes upon a broken rule first; other scopes only take longer.
+pub const SCOPES: [(&str, &str); 9] = [
+    ("synchronized-history-is-not-in-the-tree", "sync"),
+    ("history-of-a-diff-is-logged-at-up-to-date", "sync"),
+    ("current-epoch-before-history", "sync"),
+    ("history-behind-the-ack-of-new-leader", "sync"),
+    ("known-epoch-is-acknowledged-before-the-history", "broadcast"),
+    ("proposal-is-acknowledged-before-new-leader", "sync"),
+    ("early-ack-ends-a-synchronization", "sync"),
+    ("commit-before-up-to-date", "join"),
+    ("vote-without-the-uncommitted-tail", "join"),
+];
 
 /// Elections, then what follows them.
 pub const TABLES: [&[Mutation]; 3] =

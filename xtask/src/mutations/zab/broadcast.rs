@@ -10,11 +10,11 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "A leader whose epoch has no zxid left steps down.",
         edits: &[edit(
             LEADER,
-            "        if self.serving() { self.proposed.next() } else { None }\n",
-            "        if self.serving() { Some(Zxid(self.proposed.0 + 1)) } else { None }\n",
+            "        next.filter(|_| self.serving())\n",
+            "        next.or(Some(Zxid(self.proposed.0 + 1))).filter(|_| self.serving())\n",
         )],
         blind: &[],
-        test: Test("zab", "scenarios", "every_recorded_conversation_happens_again"),
+        test: Test("zab", "rules", "an_epoch_has_no_zxid_behind_the_counters_end"),
         expected: "",
     },
     Mutation {
@@ -168,7 +168,7 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "A leader steps down when more waits for its disk or its quorum than may.",
         edits: &[edit(
             LEADER,
-            "        if core.queue_limit < bytes {\n            return \
+            "        if core.config.limits.queued_bytes < bytes {\n            return \
                  Err(Lost::QuorumTooSlow { bytes });\n        }\n        core.check_disk_bytes()\n",
             "        let _ = bytes;\n        Ok(())\n",
         )],
@@ -182,7 +182,7 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "A learner leaves a leader that proposes and never commits.",
         edits: &[edit(
             LEARNER,
-            "        if bytes <= core.queue_limit {\n",
+            "        if bytes <= core.config.limits.queued_bytes {\n",
             "        if bytes < usize::MAX {\n",
         )],
         blind: &[],

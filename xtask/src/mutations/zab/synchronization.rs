@@ -1,7 +1,7 @@
 //! A leader's history becomes its learners'.
 
 use super::{
-    ADOPTED_SERVED_BEFORE_DURABLE, EPOCH_SERVED_BEFORE_DURABLE, HOLES_ARE_FOLLOWED,
+    ADOPTED_SERVED_BEFORE_DURABLE, EARLY_ACK, EPOCH_SERVED_BEFORE_DURABLE, HOLES_ARE_FOLLOWED,
     HOLES_ARE_LOGGED, LEADER, LEADER_SYNC, LINK, SYNC, ZAB, regression,
 };
 use crate::mutations::{Mutation, Test, edit};
@@ -13,9 +13,10 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "currentEpoch is written when the history of the epoch is durable, not before.",
         edits: &[edit(
             SYNC,
-            "                self.step = Step::SavingHistory { epoch, snapshot: false };\n",
-            "                self.step = Step::SavingHistory { epoch, snapshot: false };\n                \
-             core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);\n",
+            "                self.log_committed(core, out);\n                self.on_flushed(core, out);\n",
+            "                if core.current < epoch && !self.commits.is_empty() {\n                    \
+             core.disk(DiskRequest::SaveCurrentEpoch(epoch), out);\n                }\n                \
+             self.log_committed(core, out);\n                self.on_flushed(core, out);\n",
         )],
         blind: &[],
         test: regression("current_epoch_is_written_only_after_the_history"),
@@ -296,5 +297,86 @@ pub const MUTATIONS: &[Mutation] = &[
             "history::tests::an_empty_memory_leaves_the_last_proposal_to_the_log",
         ),
         expected: "Digest, CommittedHistory",
+    },
+    Mutation {
+        name: "failed-cut-is-forgotten-with-its-role",
+        bugs: &[],
+        rule: "A cut that fails after the end of its role is answered by a snapshot from the next leader.",
+        edits: &[edit(
+            ZAB,
+            "        let answer = core.on_disk(input);\n",
+            "        let answer = core.on_disk(input);\n        if let (Role::Stopping, \
+             crate::core::DiskAnswer::CannotCut) = (&self.role, &answer) {\n            \
+             core.needs_snapshot = false;\n        }\n",
+        )],
+        blind: &[],
+        test: Test("zab", "rules", "a_cut_that_fails_after_the_end_of_its_role_is_remembered"),
+        expected: "",
+    },
+    Mutation {
+        name: "synchronized-history-is-not-in-the-tree",
+        bugs: &[3023],
+        rule: "What the leader has committed is in a follower's tree before the follower serves.",
+        edits: &[edit(
+            SYNC,
+            "            core.append(proposal.clone(), out);\n            core.apply(proposal, out);\n",
+            "            core.append(proposal.clone(), out);\n            self.pending.push_back(proposal);\n",
+        )],
+        blind: &[],
+        test: regression("what_a_diff_has_committed_is_in_the_tree_before_the_epoch_is_served"),
+        expected: "Digest; explorer: InitialHistory",
+    },
+    Mutation {
+        name: "history-behind-the-ack-of-new-leader",
+        bugs: &[4646],
+        rule: "The history is durable before currentEpoch says so and NEWLEADER is acknowledged.",
+        edits: &[edit(
+            SYNC,
+            "                self.log_committed(core, out);\n                self.on_flushed(core, out);\n",
+            "                self.save_current(core, epoch, out);\n                self.log_committed(core, out);\n",
+        )],
+        blind: &[],
+        test: regression("current_epoch_is_written_only_after_the_history"),
+        expected: "AckedIsDurable, CommittedHistory",
+    },
+    Mutation {
+        name: "known-epoch-is-acknowledged-before-the-history",
+        bugs: &[4785],
+        rule: "NEWLEADER waits for the log also where currentEpoch is written already.",
+        edits: &[edit(
+            SYNC,
+            "            Step::SavingHistory { epoch, snapshot: false } if core.marks.all_flushed() => {\n",
+            "            Step::SavingHistory { epoch, snapshot: false } => {\n",
+        )],
+        blind: &[],
+        test: regression("new_leader_of_an_epoch_entered_before_waits_for_the_log_too"),
+        expected: "AckedIsDurable, CommittedHistory",
+    },
+    Mutation {
+        name: "proposal-is-acknowledged-before-new-leader",
+        bugs: &[4685],
+        rule: "A follower's first ACK is that of NEWLEADER.",
+        edits: &[EARLY_ACK],
+        blind: &[],
+        test: regression("proposals_of_a_synchronization_are_acknowledged_after_up_to_date"),
+        // A leader of ours bears it.
+        expected: "explorer: OldPeers",
+    },
+    Mutation {
+        name: "early-ack-ends-a-synchronization",
+        bugs: &[4685],
+        rule: "Neither does a follower acknowledge a proposal before NEWLEADER, nor does a leader give up at that.",
+        edits: &[
+            EARLY_ACK,
+            edit(
+                LEADER_SYNC,
+                "            if !link.observer {\n                self.vouch(core, server, zxid)?;\n                \
+                 self.commit_acknowledged(core, out);\n            }\n            return Ok(());\n",
+                "            return Err(Misbehaved::AckOfUnproposed { proposed: self.proposed, got: zxid });\n",
+            ),
+        ],
+        blind: &[],
+        test: regression("a_leader_bears_proposal_acks_around_the_ack_of_new_leader"),
+        expected: "Accusation; explorer: OldPeers, Peers",
     },
 ];
