@@ -124,8 +124,6 @@ impl World<'_> {
         self.faults.disturbed = self.now;
         for server in &mut self.servers {
             server.disk_slow = 1;
-            server.paused_until = 0;
-            server.frozen_until = 0;
         }
         self.end_disk_faults();
         for server in 0..self.servers.len() {
