@@ -8,10 +8,9 @@ use crate::clients::workload::WorkPlan;
 use crate::dice::Dice;
 use crate::disk::DiskPlan;
 use crate::faults::{Strike, schedule};
+use crate::server::MAX_TIMEOUT_MS;
 use crate::shape::Shape;
 
-/// Longest session timeout that servers grant.
-pub const MAX_SESSION_TIMEOUT_MS: i32 = 4_000;
 /// What an election takes, in µs.
 const ELECTION: u64 = 1_000_000;
 /// Ticks.
@@ -87,7 +86,7 @@ impl Plan {
     /// Behind the end of all work and faults all sessions end, and all servers agree: a client that is gone
     /// is missed after its timeout.
     fn quiet_within_us(&self) -> u64 {
-        MAX_SESSION_TIMEOUT_MS as u64 * 1100 + self.service_within_us()
+        MAX_TIMEOUT_MS as u64 * 1100 + self.service_within_us()
     }
 
     /// The ensemble in words, for the counters.
