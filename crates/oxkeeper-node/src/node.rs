@@ -112,11 +112,19 @@ impl Node {
     /// Takes one event.
     pub fn handle(&mut self, now: Now, event: Event) {
         let Node { replica, port, outputs, .. } = self;
+        // Whether the role goes on.
+        let mut take = |input| {
+            let before = outputs.len();
+            replica.handle(now, input, outputs);
+            !outputs[before..].iter().any(ends_role)
+        };
         match event {
-            Event::Input(input) => replica.handle(now, input, outputs),
-            Event::Port { role, event } => {
-                port.inputs(role, event, |input| replica.handle(now, input, outputs));
+            Event::Input(input) => {
+                if !take(input) {
+                    port.end_role();
+                }
             }
+            Event::Port { role, event } => port.inputs(role, event, take),
         }
     }
 
@@ -183,6 +191,12 @@ impl Node {
             }
         }
     }
+}
+
+/// A role has ended. The next one may have begun in the same step, so what else the ended one's link or
+/// listener tells in that step must not reach it.
+fn ends_role(output: &Output) -> bool {
+    matches!(output, Output::Port(PortRequest::CloseLeader | PortRequest::StopListening))
 }
 
 fn at_election(request: ElectionRequest, driver: &mut impl Driver) {

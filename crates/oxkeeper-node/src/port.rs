@@ -83,6 +83,8 @@ impl PortEvent {
 pub(crate) struct Port {
     /// The present or last role: events of an earlier one are stale.
     role: RoleId,
+    /// It is over, although no other has dialed or listened yet.
+    ended: bool,
     to_leader: Vec<u8>,
     to_learners: BTreeMap<LinkId, Vec<u8>>,
     /// zxid of the SNAP packet whose stream is arriving.
@@ -93,7 +95,13 @@ impl Port {
     /// A role begins; what an earlier one's link or listener tells is stale from now on.
     pub fn next_role(&mut self) -> RoleId {
         self.role.0 += 1;
+        self.ended = false;
         self.role
+    }
+
+    /// The role is over: what its link or listener tells is stale from now on.
+    pub fn end_role(&mut self) {
+        self.ended = true;
     }
 
     /// Collects a packet for the leader.
@@ -123,23 +131,30 @@ impl Port {
         }
     }
 
-    /// What an event means to the replica; nothing if its role is over.
-    pub fn inputs(&mut self, role: RoleId, event: PortEvent, mut take: impl FnMut(Input)) {
+    /// What an event means to the replica; nothing if its role is over. `take` says whether the role goes on
+    /// behind an input.
+    pub fn inputs(&mut self, role: RoleId, event: PortEvent, mut take: impl FnMut(Input) -> bool) {
         if role != self.role {
             return;
         }
+        let Port { ended, snap_zxid, .. } = self;
+        let mut take = |input| {
+            if !*ended {
+                *ended = !take(input);
+            }
+        };
         match event {
             PortEvent::LeaderConnected => take(Input::Zab(Z::LeaderConnected)),
             PortEvent::FromLeader(packets) => {
                 for packet in packets {
                     if packet.known_kind() == Some(PacketKind::Snap) {
-                        self.snap_zxid = packet.zxid;
+                        *snap_zxid = packet.zxid;
                     }
                     take(Input::Zab(Z::FromLeader(packet)));
                 }
             }
             PortEvent::SnapshotProgress => take(Input::Zab(Z::SnapshotProgress)),
-            PortEvent::SnapshotReceived(loader) => match loader.finish(self.snap_zxid) {
+            PortEvent::SnapshotReceived(loader) => match loader.finish(*snap_zxid) {
                 Ok(state) => take(Input::SnapshotReceived(Box::new(state))),
                 Err(reason) => {
                     tracing::error!(reason, "the leader's snapshot makes no tree");

@@ -8,8 +8,11 @@ use crate::clients::workload::WorkPlan;
 use crate::dice::Dice;
 use crate::disk::DiskPlan;
 use crate::faults::{Strike, schedule};
+use crate::server::MAX_TIMEOUT_MS;
 use crate::shape::Shape;
 
+/// What an election takes, in µs.
+const ELECTION: u64 = 1_000_000;
 /// Ticks.
 pub const INIT_LIMIT: u64 = 10;
 /// Ticks.
@@ -66,6 +69,26 @@ impl Plan {
         SYNC_LIMIT * self.tick_ms * 1000
     }
 
+    /// When nothing is wrong, somebody leads after this many µs. What it takes at worst: a server follows one
+    /// that does not lead, and notices after syncLimit, or waits for learners that follow another one, for
+    /// initLimit; then an election. Votes are sent again after 200 ms, then 400, connections made after 200.
+    /// A slow clock makes a limit longer by a tenth.
+    pub fn leader_within_us(&self) -> u64 {
+        (self.init_limit_us() + self.sync_limit_us()) * 11 / 10 + ELECTION
+    }
+
+    /// When nothing is wrong, every server serves after this many µs. It may have to wait as a leader does,
+    /// and then to be brought up to date.
+    pub fn service_within_us(&self) -> u64 {
+        self.leader_within_us() + self.init_limit_us() * 11 / 10
+    }
+
+    /// Behind the end of all work and faults all sessions end, and all servers agree: a client that is gone
+    /// is missed after its timeout.
+    fn quiet_within_us(&self) -> u64 {
+        MAX_TIMEOUT_MS as u64 * 1100 + self.service_within_us()
+    }
+
     /// The ensemble in words, for the counters.
     pub fn kind(&self) -> String {
         self.shape.cast.name.to_owned()
@@ -89,8 +112,9 @@ impl Plan {
             strikes: Vec::new(),
             faults_end,
             work_end: faults_end + 4_000_000,
-            give_up: faults_end + 60_000_000,
+            give_up: 0,
         };
+        plan.give_up = plan.work_end + plan.quiet_within_us();
         plan.strikes = schedule::draw(seed, &mut dice, &plan);
         plan
     }

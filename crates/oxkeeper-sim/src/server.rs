@@ -351,7 +351,6 @@ impl World<'_> {
         }
         disk.repair();
         self.servers[server].hangs_until = 0;
-        self.servers[server].frozen_until = 0;
         self.servers[server].paused_until = 0;
         if power {
             self.after_power_loss(server);

@@ -258,7 +258,7 @@ impl<'t> World<'t> {
     fn machine(&self, event: &Event) -> Option<usize> {
         let of = |conn: &ConnId, end: usize| self.conns.get(conn).map(|conn| conn.nodes[end]);
         match event {
-            Event::Process { server, .. } => Some(*server),
+            Event::Process { server, .. } | Event::Restart { server } => Some(*server),
             Event::Deliver { conn, end } => of(conn, *end),
             Event::Stream { conn } | Event::ClientTask { conn } => of(conn, 1),
             _ => None,

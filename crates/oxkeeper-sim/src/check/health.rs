@@ -4,6 +4,7 @@ use oxkeeper_proto::quorum::ServerState;
 use oxkeeper_zab::{Lost, Misbehaved, Zab};
 
 use crate::faults::leader_of;
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::violation::{Rule, Violation};
 use crate::world::{Event, World};
@@ -60,13 +61,28 @@ impl World<'_> {
             }
         }
         let away = now - self.faults.led.max(self.faults.disturbed);
-        let ticks = |us: u64| us / (self.plan.tick_ms * 1000);
-        self.summary.longest_without_leader = self.summary.longest_without_leader.max(ticks(away));
-        let _ = (Rule::Liveness, ticks);
+        let ticks = |us: u64, plan: &Plan| us / (plan.tick_ms * 1000);
+        let longest = &mut self.summary.longest_without_leader;
+        *longest = (*longest).max(ticks(away, &self.plan));
+        if away > self.plan.leader_within_us() {
+            return Err(Rule::Liveness.broken(format!(
+                "nothing was wrong for {} ms, and nobody leads: {}",
+                away / 1000,
+                self.describe()
+            )));
+        }
         for server in 0..self.servers.len() {
             let away = now - self.faults.served[server].max(self.faults.disturbed);
-            self.summary.longest_without_service =
-                self.summary.longest_without_service.max(ticks(away));
+            let longest = &mut self.summary.longest_without_service;
+            *longest = (*longest).max(ticks(away, &self.plan));
+            if away > self.plan.service_within_us() {
+                return Err(Rule::Liveness.broken(format!(
+                    "nothing was wrong for {} ms, and s{} does not serve: {}",
+                    away / 1000,
+                    server + 1,
+                    self.describe()
+                )));
+            }
         }
         Ok(())
     }

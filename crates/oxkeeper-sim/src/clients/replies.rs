@@ -261,8 +261,8 @@ impl World<'_> {
             }
             Op::Sync => {
                 let now_acked = checks.acked_at(sent.at);
-                let old_acked =
-                    checks.acked_at(sent.at.saturating_sub(self.plan.tick_ms * 1000 + ON_THE_WAY));
+                let lately = sent.at.saturating_sub(self.plan.tick_ms * 1000 + ON_THE_WAY);
+                let old_acked = checks.acked_at(self.faults.moving_since(lately));
                 return sync_is_fresh(zxid, now_acked, old_acked);
             }
             Op::Close => self.lose_session(client),

@@ -71,6 +71,7 @@ impl World<'_> {
         self.summary.count_disk("last hang");
         self.servers[leader].hangs_until = u64::MAX;
         self.faults.last_hang = Some(leader);
+        self.plan.give_up += BOUND;
         self.after(BOUND, Event::LastHang);
     }
 

@@ -87,18 +87,21 @@ impl World<'_> {
     /// Performs it.
     pub fn strike_process(&mut self, fault: ProcessFault) {
         let all = 0..self.servers.len();
+        let left = self.plan.faults_end.saturating_sub(self.now);
         match fault {
             ProcessFault::Crash { server, power } => {
                 self.end(server, if power { Death::Power } else { Death::Kill });
             }
             ProcessFault::Stop { server } => self.end(server, Death::Stop),
             ProcessFault::Pause { server, us } => {
-                self.servers[server].paused_until = self.now + us;
+                self.servers[server].paused_until = self.now + us.min(left);
+                self.faults.stood.push((self.now, self.now + us.min(left)));
             }
             ProcessFault::Freeze { server, us, stands } => {
-                self.servers[server].frozen_until = self.now + us;
+                self.servers[server].frozen_until = self.now + us.min(left);
+                self.faults.stood.push((self.now, self.now + us.min(left)));
                 if stands {
-                    self.servers[server].clock.stand(self.now, us);
+                    self.servers[server].clock.stand(self.now, us.min(left));
                 }
             }
             ProcessFault::AllLosePower => all.for_each(|server| self.end(server, Death::Power)),
