@@ -1,5 +1,7 @@
 //! The disk of tests and of the simulator breaks its promises as it is told to, and no others.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 use oxkeeper_storage::mem_disk::Lie;
 use oxkeeper_storage::{Disk, DiskFile, MemDisk, Place};
 
