@@ -1,5 +1,5 @@
-//! What the cores say to their operators. In a run all servers keep the protocol and no disk lies, so a
-//! core that warns of something has found a bug, although it goes on.
+//! What the cores say to their operators. In a run all servers keep the protocol, so a core that warns
+//! of something has found a bug, although it goes on. What a disk has lost it must tell, and may.
 
 use std::cell::RefCell;
 use std::fmt::Debug;

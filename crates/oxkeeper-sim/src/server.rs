@@ -168,7 +168,6 @@ impl World<'_> {
         }
         let me = &mut self.servers[server];
         me.disk.repair();
-        me.trust.struck_before = me.disk.mem.struck();
         if me.incarnation == 0 && !self.plan.disk.autocreate {
             // Who starts an ensemble says so until it has started.
             me.disk.mem.put_initialize();

@@ -225,7 +225,7 @@ impl World<'_> {
     fn carry_out(&mut self, server: usize, ops: Vec<Op<FuseDisk>>) -> Result<(), StorageError> {
         // As if no snapshot was old enough to cut behind it.
         let cut = |op: &Op<_>| matches!(op, Op::Request(DiskRequest::Truncate(_)));
-        if ops.iter().any(cut) && self.dice.one_in(6) {
+        if ops.iter().any(cut) && self.dice.one_in(3) {
             self.done(server, Done::Input(Input::Zab(Z::TruncateFailed)));
             return Ok(());
         }

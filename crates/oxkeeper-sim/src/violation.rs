@@ -54,7 +54,8 @@ pub enum Rule {
     Accusation,
     /// Queues stay within their bounds.
     Bounds,
-    /// A disk that keeps its promises loads without an error.
+    /// A disk that keeps its promises loads without an error, and all of it. After damage a start gives the
+    /// history as it was, says what is missing, or refuses with the name of the file: see `disk::loaded`.
     Storage,
     /// Once the faults are over, everyone serves and agrees in bounded time.
     Liveness,

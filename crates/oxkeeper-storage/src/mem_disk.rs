@@ -222,7 +222,8 @@ impl Disk for MemDisk {
         inner.counters.syncs += 1;
         if inner.faults.sync_fails() {
             drop(inner);
-            return Err(self.error("sync directory", place, "", io::ErrorKind::Other));
+            let error = io::Error::other("injected failure of fsync");
+            return Err(DiskError::new("sync directory", self.path(place, ""), error));
         }
         let lie = inner.faults.lie;
         let directory = inner.directory(place);

@@ -73,6 +73,19 @@ fn a_leader_makes_way_for_a_promise_only_on_evidence() {
     assert_eq!(*why, Lost::PromisedNewer { server: 1, theirs: 7, ours: 2 });
 }
 
+/// An unfinished tail is newer than what an elected server has, and nobody has lost anything. Before its
+/// epoch stands there is nothing to tell an operator: the learner returns, and is let in or leads.
+#[test]
+fn a_leader_to_be_accuses_nobody_of_a_newer_history() {
+    let mut leader = Alone::leader(1, 1, &[(1, 1)]);
+    leader.info(1, 2, 1);
+    let notification = vote(ServerState::Looking, 1, Zxid::new(1, 4), 9, 1);
+    leader.input(Input::Notified { from: 1, notification });
+    leader.info(2, 1, 7);
+    assert_eq!(leader.zab.state(), ServerState::Leading);
+    assert_eq!(leader.zab.refused_newer_histories(), 0);
+}
+
 /// A learner that takes the epoch of a leader although it has promised a newer one breaks that promise.
 #[test]
 fn a_leader_takes_no_ack_of_an_epoch_older_than_the_promise() {

@@ -182,7 +182,10 @@ impl Deliveries {
         log.begin_role();
         log.leads = Some(epoch);
         let base = log.base.unwrap_or_default();
-        if let Some(last) = self.committed.last().filter(|last| applied < last.zxid) {
+        // Of earlier epochs: one that has stood still may find its quorum when there is a later leader.
+        let mut newest_first = self.committed.iter().rev();
+        let earlier = newest_first.find(|last| last.zxid.epoch() < epoch);
+        if let Some(last) = earlier.filter(|last| applied < last.zxid) {
             return Err(Rule::CommittedHistory.broken(format!(
                 "s{} leads epoch {epoch} with a history up to {applied}, but {} was committed",
                 server + 1,

@@ -8,7 +8,7 @@
 
 use oxkeeper_proto::{Epoch, Zxid};
 use oxkeeper_storage::mem_disk::Lie;
-use oxkeeper_storage::{Disk, Place, StorageError, acknowledged, names};
+use oxkeeper_storage::{Disk, DiskError, Place, StorageError, acknowledged, names};
 
 use crate::violation::{Rule, Violation};
 use crate::world::{Due, World};
@@ -61,8 +61,6 @@ pub struct Trust {
     pub refusals: u32,
     /// Its directory is to be replaced by an empty one, as soon as others vouch.
     pub given_up: bool,
-    /// Operations that had been made to fail when the process began.
-    pub struck_before: u64,
 }
 
 /// A server that ends so often over a damaged directory will not do better the next time.
@@ -176,11 +174,13 @@ impl World<'_> {
     /// Tells failed operations and damage, which end the process, from a broken rule.
     pub fn excuses(&mut self, server: usize, error: &StorageError) -> Result<(), Violation> {
         let of_disk = matches!(error, StorageError::Disk(_) | StorageError::SnapshotWrite(_));
-        let struck =
-            self.servers[server].trust.struck_before < self.servers[server].disk.mem.struck();
+        let struck = match error {
+            StorageError::Disk(error) | StorageError::SnapshotWrite(error) => was_injected(error),
+            _ => false,
+        };
         let harmed = self.servers[server].trust.harm.is_some();
         if !harmed {
-            return match of_disk && struck {
+            return match struck {
                 true => Ok(()),
                 false => Err(Rule::Storage.broken(format!("s{}: {error}", server + 1))),
             };
@@ -230,7 +230,6 @@ impl World<'_> {
         }
         me.durable = Zxid::ZERO;
         me.trust = Trust::default();
-        me.trust.struck_before = me.disk.mem.struck();
         self.harm(server, HarmKind::Forgot, Vec::new());
     }
 
@@ -261,4 +260,10 @@ impl World<'_> {
         self.after_verification(server);
         Ok(())
     }
+}
+
+/// Was the operation made to fail?
+fn was_injected(error: &DiskError) -> bool {
+    error.source.kind() == std::io::ErrorKind::StorageFull
+        || error.source.to_string().contains("injected")
 }

@@ -1,6 +1,7 @@
 //! When what goes wrong: storms and calm.
 
 use crate::dice::Dice;
+use crate::disk::Phase;
 use crate::faults::{ClockFault, DiskFault, Fault, NetworkFault, ProcessFault, Strike};
 use crate::plan::Plan;
 
@@ -49,6 +50,14 @@ fn draw_disks(seed: u64, plan: &Plan) -> Vec<Strike> {
     let (mut strikes, mut at) = (Vec::new(), FIRST);
     if dice.one_in(5) {
         return strikes;
+    }
+    // What happens seldom is waited for from the beginning.
+    for phase in [Phase::Cut, Phase::Cut, Phase::Adoption] {
+        let nth = dice.between(1, 16);
+        if dice.one_in(2) {
+            let fault = Fault::Disk(DiskFault::Aim { phase, nth });
+            strikes.push(Strike { at: FIRST, fault });
+        }
     }
     let longest = dice.pick(&[600_000, 1_500_000, 4_000_000]);
     while at < plan.faults_end {

@@ -44,8 +44,6 @@ pub(super) struct Faults {
     tears_sectors: bool,
     /// Inodes of files that a misdirected write has damaged.
     damaged: Vec<usize>,
-    /// How often an operation was made to fail.
-    struck: u64,
 }
 
 impl Faults {
@@ -63,28 +61,20 @@ impl Faults {
         self.fuse != Some(0)
     }
 
-    fn count(&mut self, struck: bool) -> bool {
-        self.struck += u64::from(struck);
-        struck
-    }
-
-    pub fn is_full(&mut self) -> bool {
-        self.count(self.full)
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     pub fn write_fails(&mut self) -> bool {
-        let struck = strikes(&mut self.write);
-        self.count(struck || self.full)
+        strikes(&mut self.write) || self.full
     }
 
     pub fn sync_fails(&mut self) -> bool {
-        let struck = strikes(&mut self.sync);
-        self.count(struck)
+        strikes(&mut self.sync)
     }
 
     pub fn read_fails(&mut self) -> bool {
-        let struck = strikes(&mut self.read);
-        self.count(struck)
+        strikes(&mut self.read)
     }
 }
 
@@ -105,11 +95,10 @@ fn strikes(fault: &mut Option<u64>) -> bool {
 
 impl Inner {
     /// Whether a read touches what cannot be read.
-    pub(super) fn cannot_read(&mut self, inode: usize, offset: u64, len: usize) -> bool {
+    pub(super) fn cannot_read(&self, inode: usize, offset: u64, len: usize) -> bool {
         let end = offset + len as u64;
         let touched = |(from, to): (u64, u64)| offset < to && from < end;
-        let bad = self.inodes[inode].unreadable.is_some_and(touched);
-        self.faults.count(bad)
+        self.inodes[inode].unreadable.is_some_and(touched)
     }
 
     /// Deterministic numbers from the work done so far.
@@ -291,11 +280,6 @@ impl MemDisk {
         damaged.map(|(place, name, _)| (place, name.clone())).collect()
     }
 
-    /// How often a fault has made an operation fail.
-    pub fn struck(&self) -> u64 {
-        self.lock().faults.struck
-    }
-
     /// Changes a file behind everybody's back, durably. False: there is no such file.
     pub fn damage(&self, place: Place, name: &str, change: &dyn Fn(&mut Vec<u8>)) -> bool {
         let mut inner = self.lock();
@@ -327,7 +311,7 @@ impl MemDisk {
         inner.inodes.clear();
         (inner.snapshots, inner.logs) = (Directory::default(), Directory::default());
         inner.initialize = false;
-        inner.faults = Faults { struck: inner.faults.struck, ..Faults::default() };
+        inner.faults = Faults::default();
     }
 
     /// Whether the `initialize` marker is there.

@@ -87,6 +87,8 @@ impl Leader {
                 core.seen_epoch = core.seen_epoch.max(promised);
                 Err(Lost::PromisedNewer { server, theirs: promised, ours: self.epoch })
             }
+            // A tail that was never committed: nobody has lost anything.
+            Some(_) if !established => Ok(()),
             Some(theirs) => {
                 if core.refuse_newer(server, self.epoch) {
                     tracing::error!(
