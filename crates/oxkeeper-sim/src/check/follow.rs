@@ -38,7 +38,6 @@ impl World<'_> {
             return Ok(());
         }
         if !before.leads() {
-            checks.history.begins(epoch);
             checks.begin_to_lead(server, now_ms);
             checks.epochs.insert(server, epoch);
             // What it has proposed in this very step.

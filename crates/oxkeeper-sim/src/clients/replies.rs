@@ -5,7 +5,7 @@ use std::rc::Rc;
 use oxkeeper_proto::client::{
     ConnectResponse, EventKind, ReplyHeader, WatcherEvent, XID_NOTIFICATION,
 };
-use oxkeeper_proto::{Decode, DecodeError, ErrorCode, Reader};
+use oxkeeper_proto::{Decode, DecodeError, ErrorCode, Reader, Zxid};
 
 use crate::check::reads::Reading;
 use crate::check::watches::{CHILD, DATA, EXIST, PERSISTENT, RECURSIVE, bits_of_kind};
@@ -176,7 +176,7 @@ impl World<'_> {
             let rule = if sent.op.is_write() { Rule::Fifo } else { Rule::MonotonicRead };
             return Err(rule.broken(format!("the session has seen {:#x}", link.last_zxid)));
         }
-        if !checks.history.is_state(zxid) {
+        if !checks.history.is_state(zxid) && !self.checks.deliveries.is_begin(Zxid(zxid)) {
             return Err(Rule::Agreement.broken("no such state was ever committed"));
         }
         let closed = checks.model.sessions.get(&session.id).and_then(|record| record.closed);
