@@ -91,6 +91,18 @@ impl World<'_> {
         }
     }
 
+    /// Is there still something that the leader should delete on its own account, and soon?
+    pub fn is_reaping(&self) -> bool {
+        let soon = self.plan.work.reap_interval_ms < 10_000;
+        let leads = |server: &usize| {
+            self.servers[*server].process.as_ref().is_some_and(|process| process.seen.leads())
+        };
+        soon && (0..self.servers.len()).filter(leads).any(|server| {
+            let now_ms = self.clocks(server).wall_ms;
+            self.checks.clients.model.overdue(now_ms).is_some()
+        })
+    }
+
     /// At the end every server has the tree that the history makes.
     pub fn check_trees(&self) -> Result<(), Violation> {
         for (index, server) in self.servers.iter().enumerate() {

@@ -188,6 +188,11 @@ impl World<'_> {
         let mut bytes = Vec::new();
         put_frame(&mut bytes, |out| request.encode(out));
         self.send(conn, 1, Message::Bytes(bytes));
+        // Who resumes a session may go on without waiting for the answer.
+        let resumes = session != 0 && purpose == Purpose::Work;
+        if resumes && self.clients[client].dice.one_in(3) {
+            self.begin(client, conn);
+        }
     }
 
     fn hang_up_client(&mut self, client: usize, conn: ConnId) {
@@ -249,7 +254,9 @@ impl World<'_> {
 
     /// What a client sends first on a connection that stands.
     fn begin(&mut self, client: usize, conn: ConnId) {
-        let me = &self.clients[client];
+        let me = &mut self.clients[client];
+        let Some(link) = me.link_of(conn).filter(|link| !link.begun) else { return };
+        link.begun = true;
         let mut ops = Vec::new();
         if me.ben {
             ops.push(Op::Auth);
