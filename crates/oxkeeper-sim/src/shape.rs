@@ -149,7 +149,8 @@ impl Shape {
             limits.queued_bytes = dice.between(6_000, 60_000) as usize;
         }
         if dice.one_in(6) {
-            outbox = dice.between(20_000, 60_000) as usize * if large_values { 20 } else { 1 };
+            // What a run logs must fit, or a learner that was away long could never catch up.
+            outbox = dice.between(300_000, 600_000) as usize * if large_values { 20 } else { 1 };
         }
         if dice.one_in(12) {
             limits.last_counter = dice.between(20, 400) as u32;
