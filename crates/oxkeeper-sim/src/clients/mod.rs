@@ -127,6 +127,11 @@ impl World<'_> {
                 self.act_busily(client, conn);
                 usual
             }
+            Mood::Reading => {
+                self.burst(client, conn, 1, 3);
+                self.request(client, conn, vec![Op::Sync]);
+                usual
+            }
             Mood::Idle => {
                 self.request(client, conn, vec![Op::Ping]);
                 self.clients[client].timeout_ms as u64 * 1000 / 4
@@ -217,11 +222,13 @@ impl World<'_> {
             return;
         }
         let works = link.purpose == Purpose::Work;
+        let writes = me.mood != Mood::Reading;
         let mut ops = Vec::new();
         for _ in 0..me.dice.between(least, most) {
             let op = me.next_op();
             // The watches of a session are on the connection that it works with.
-            if works || op.is_write() || matches!(op, Op::Sync) {
+            let here = works || op.is_write() || matches!(op, Op::Sync);
+            if here && (writes || !op.is_write()) {
                 ops.push(op);
             }
         }
