@@ -76,6 +76,13 @@ impl Clock {
         self.paces.push(Pace { since_us: now_us + us, shows_us, drift: pace.drift });
     }
 
+    /// The machine was started: its clock does not stand any more.
+    pub fn go_on(&mut self, now_us: u64) {
+        if let Some(last) = self.paces.last_mut() {
+            last.since_us = last.since_us.min(now_us);
+        }
+    }
+
     /// The wall clock jumps.
     pub fn jump(&mut self, ms: i64) {
         self.wall_ms += ms;
@@ -132,6 +139,10 @@ mod tests {
         assert_eq!(clock.mono_us(1_000_000), 31_020_000);
         clock.stand(1_000_000, 500_000);
         assert_eq!(clock.mono_us(1_500_000), 31_020_000);
+        let mut started = Clock::new(2, 20_000);
+        started.stand(1_000_000, 500_000);
+        started.go_on(1_100_000);
+        assert_eq!(started.mono_us(1_200_000), 31_122_000);
         for shows in [31_020_000, 31_020_001, 40_000_000] {
             let at = clock.when_mono(shows);
             assert!(clock.mono_us(at) >= shows && clock.mono_us(at - 1) <= shows);

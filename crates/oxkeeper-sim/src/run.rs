@@ -48,6 +48,8 @@ pub struct Summary {
     pub intrusions: u64,
     /// Requests sent, by operation.
     pub requests: BTreeMap<&'static str, u64>,
+    /// Committed transactions, by what they are.
+    pub transactions: BTreeMap<String, u64>,
     pub writes: u64,
     pub failed_writes: u64,
     pub reads: u64,
@@ -122,6 +124,9 @@ impl AddAssign<&Summary> for Summary {
             *self.requests.entry(name).or_default() += count;
         }
         self.failed_writes += other.failed_writes;
+        for (name, count) in &other.transactions {
+            *self.transactions.entry(name.clone()).or_default() += count;
+        }
         self.writes += other.writes;
         self.reads += other.reads;
         self.notifications += other.notifications;
@@ -176,6 +181,7 @@ impl std::fmt::Display for Summary {
             self.longest_without_leader, self.longest_without_service
         )?;
         writeln!(f, "requests: {}", Counts(&self.requests))?;
+        writeln!(f, "transactions: {}", Counts(&self.transactions))?;
         write!(f, "traces {:016x}", self.traces)
     }
 }
@@ -244,6 +250,7 @@ fn attempt(seed: u64, wishes: &Wishes, trace: &mut Trace) -> Result<Summary, Vio
             }
         }
         world.summary.seeds = 1;
+        world.summary.transactions = std::mem::take(&mut world.checks.clients.counts);
         world.summary.ensembles.insert(world.plan.kind(), 1);
         world.summary.simulated_us = world.now;
         result.map(|()| world.summary)

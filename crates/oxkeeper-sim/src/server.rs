@@ -210,6 +210,8 @@ impl World<'_> {
     }
 
     fn start(&mut self, server: usize, loaded: LoadedState) -> Result<(), StorageError> {
+        // Two processes of one machine never begin at the same time.
+        self.servers[server].clock.go_on(self.now);
         let disk = self.servers[server].disk.clone();
         let last = loaded.history.last_zxid;
         let mut dice = Dice::new(self.dice.any());

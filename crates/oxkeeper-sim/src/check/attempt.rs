@@ -7,7 +7,8 @@ use oxkeeper_proto::client::MultiHeader;
 use oxkeeper_proto::txn::{CreateMode, CreateTxn, Txn};
 use oxkeeper_proto::{Acl, Encode, ErrorCode, OpCode};
 
-use crate::check::model::{Change, Model, Node, Owner, limits_path, number, split, stats_path};
+use crate::check::model::{Change, Model, Node, Owner, split};
+use crate::check::quota::{limits_path, number, stats_path};
 use crate::clients::ops::{AclChoice, BEN, Create, Mode, Op};
 
 const READ: i32 = 1;

@@ -10,7 +10,7 @@ use oxkeeper_proto::{Epoch, ErrorCode, OpCode, Zxid};
 use crate::check::attempt::{Attempt, Reply, Rules, agree, has_failed};
 use crate::check::history::History;
 use crate::check::lives::Lives;
-use crate::check::model::{Change, Model, Owner, SessionRecord};
+use crate::check::model::{Change, Model, SessionRecord};
 use crate::clients::ops::{Mode, Op};
 use crate::net::ConnId;
 use crate::violation::{Rule, Violation};
@@ -72,6 +72,8 @@ pub struct ClientChecks {
     pub epochs: BTreeMap<usize, Epoch>,
     /// State of each of them after its last step.
     pub stood: BTreeMap<usize, i64>,
+    /// Committed transactions by what they are.
+    pub counts: BTreeMap<String, u64>,
     /// The nodes that everyone uses are there.
     pub setup_done: bool,
     /// Connections on which a session was presented.
@@ -88,10 +90,10 @@ impl ClientChecks {
         self.acked.last().map_or(0, |(_, zxid)| *zxid)
     }
 
-    /// The largest zxid that was acknowledged to anyone at that time, in µs.
-    pub fn acked_at(&self, time: u64) -> i64 {
-        let later = self.acked.partition_point(|(at, _)| *at <= time);
-        self.acked[..later].last().map_or(0, |(_, zxid)| *zxid)
+    /// The first acknowledgement of more than `zxid`, if there was one before that time: when, and of what.
+    pub fn acked_before(&self, time: u64, zxid: i64) -> Option<(u64, i64)> {
+        let first = self.acked.partition_point(|(_, acked)| *acked <= zxid);
+        self.acked.get(first).copied().filter(|(at, _)| *at < time)
     }
 
     /// A client has got a zxid as an acknowledgement.
@@ -183,6 +185,7 @@ impl ClientChecks {
         {
             record.closed.get_or_insert(zxid.0);
         }
+        *self.counts.entry(name_of(&payload)).or_default() += 1;
         self.model.keep();
         self.history.push(zxid, changes);
         Ok(())
@@ -205,14 +208,8 @@ impl ClientChecks {
     /// A container or a node with a time to live is deleted by the leader.
     fn reaped(&mut self, header: &TxnHeader, path: &str) -> Result<Vec<Change>, Violation> {
         let (zxid, now_ms) = (header.zxid, header.time_ms);
-        let due = self.model.get(path).is_some_and(|node| {
-            node.children == 0
-                && match node.owner {
-                    Owner::Container => node.created > 0,
-                    Owner::Ttl(ms) => now_ms - node.mtime > ms,
-                    _ => false,
-                }
-        });
+        let node = self.model.get(path);
+        let due = node.is_some_and(|node| node.children == 0 && node.is_left_alone(now_ms));
         if !due {
             let node = self.model.get(path);
             return Err(
@@ -374,5 +371,21 @@ impl ClientChecks {
             record.ephemerals.extend(changes.iter().map(|change| change.path.clone()));
         }
         changes
+    }
+}
+
+/// What a transaction is counted as.
+fn name_of(payload: &Payload<'_>) -> String {
+    match (&payload.txn, payload.header.cxid) {
+        (Txn::Error(code), _) => match ErrorCode::from_code(*code) {
+            Some(code) => format!("{code:?}"),
+            None => format!("error {code}"),
+        },
+        (txn @ Txn::Multi(_), _) if has_failed(txn) => "failed multi".to_owned(),
+        (Txn::CloseSession { .. }, 0) => "expiry".to_owned(),
+        (txn, _) => match OpCode::from_code(txn.kind()) {
+            Some(code) => format!("{code:?}"),
+            None => "nothing known".to_owned(),
+        },
     }
 }

@@ -100,6 +100,11 @@ impl Deliveries {
         self.broadcast.retain(|zxid, _| *zxid <= last);
     }
 
+    /// Is this the state in which an epoch begins whose leader has served?
+    pub fn is_begin(&self, zxid: Zxid) -> bool {
+        zxid.counter() == 0 && self.leaders.contains_key(&zxid.epoch())
+    }
+
     /// Delivered anywhere, in order, behind the first `known`.
     pub fn committed_since(&self, known: usize) -> &[Entry] {
         &self.committed[known..]

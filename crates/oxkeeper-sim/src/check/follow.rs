@@ -38,7 +38,6 @@ impl World<'_> {
             return Ok(());
         }
         if !before.leads() {
-            checks.history.begins(epoch);
             checks.begin_to_lead(server, now_ms);
             checks.epochs.insert(server, epoch);
             // What it has proposed in this very step.
@@ -90,6 +89,18 @@ impl World<'_> {
             Some(difference) => Err(Rule::CommittedHistory
                 .broken(format!("s{} begins to lead, but {difference}", server + 1))),
         }
+    }
+
+    /// Is there still something that the leader should delete on its own account, and soon?
+    pub fn is_reaping(&self) -> bool {
+        let soon = self.plan.work.reap_interval_ms < 10_000;
+        let leads = |server: &usize| {
+            self.servers[*server].process.as_ref().is_some_and(|process| process.seen.leads())
+        };
+        soon && (0..self.servers.len()).filter(leads).any(|server| {
+            let now_ms = self.clocks(server).wall_ms;
+            self.checks.clients.model.overdue(now_ms).is_some()
+        })
     }
 
     /// At the end every server has the tree that the history makes.

@@ -1,6 +1,6 @@
 //! The one committed history: every transaction by its zxid, what it changed, and for whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -23,8 +23,6 @@ pub struct Committed {
 pub struct History {
     logged: BTreeMap<i64, Bytes>,
     committed: Vec<Committed>,
-    /// Epochs of leaders that have served.
-    epochs: BTreeSet<Epoch>,
     /// The state that all disks begin with.
     first: i64,
 }
@@ -48,12 +46,9 @@ impl History {
         &self.committed[begin..end.max(begin)]
     }
 
-    /// Can a server that serves be in the state `zxid`: a committed one, or the begin of an epoch?
+    /// Is this the state behind a committed transaction, or the one that all disks begin with?
     pub fn is_state(&self, zxid: i64) -> bool {
-        let begins = Zxid(zxid).counter() == 0 && self.epochs.contains(&Zxid(zxid).epoch());
-        begins
-            || zxid == self.first
-            || self.committed.binary_search_by_key(&zxid, |txn| txn.zxid).is_ok()
+        zxid == self.first || self.committed.binary_search_by_key(&zxid, |txn| txn.zxid).is_ok()
     }
 
     /// All disks begin with this state.
@@ -74,11 +69,6 @@ impl History {
             true => self.logged.range(range).map(|(zxid, _)| Zxid(*zxid)).collect(),
             false => Vec::new(),
         }
-    }
-
-    /// A leader of `epoch` serves.
-    pub fn begins(&mut self, epoch: Epoch) {
-        self.epochs.insert(epoch);
     }
 
     /// How many transactions are known to be committed.

@@ -11,6 +11,7 @@ mod health;
 pub mod history;
 pub mod lives;
 pub mod model;
+pub mod quota;
 pub mod reads;
 mod tree;
 pub mod watches;
@@ -316,7 +317,7 @@ impl World<'_> {
             }
             zxids.insert(state.last_zxid());
         }
-        zxids.len() == 1
+        zxids.len() == 1 && !self.is_reaping()
     }
 
     /// For the message of a run that does not end.

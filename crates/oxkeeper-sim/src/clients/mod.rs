@@ -127,6 +127,11 @@ impl World<'_> {
                 self.act_busily(client, conn);
                 usual
             }
+            Mood::Reading => {
+                self.burst(client, conn, 1, 3);
+                self.request(client, conn, vec![Op::Sync]);
+                usual
+            }
             Mood::Idle => {
                 self.request(client, conn, vec![Op::Ping]);
                 self.clients[client].timeout_ms as u64 * 1000 / 4
@@ -188,6 +193,11 @@ impl World<'_> {
         let mut bytes = Vec::new();
         put_frame(&mut bytes, |out| request.encode(out));
         self.send(conn, 1, Message::Bytes(bytes));
+        // Who resumes a session may go on without waiting for the answer.
+        let resumes = session != 0 && purpose == Purpose::Work;
+        if resumes && self.clients[client].dice.one_in(3) {
+            self.begin(client, conn);
+        }
     }
 
     fn hang_up_client(&mut self, client: usize, conn: ConnId) {
@@ -212,11 +222,13 @@ impl World<'_> {
             return;
         }
         let works = link.purpose == Purpose::Work;
+        let writes = me.mood != Mood::Reading;
         let mut ops = Vec::new();
         for _ in 0..me.dice.between(least, most) {
             let op = me.next_op();
             // The watches of a session are on the connection that it works with.
-            if works || op.is_write() || matches!(op, Op::Sync) {
+            let here = works || op.is_write() || matches!(op, Op::Sync);
+            if here && (writes || !op.is_write()) {
                 ops.push(op);
             }
         }
@@ -249,7 +261,9 @@ impl World<'_> {
 
     /// What a client sends first on a connection that stands.
     fn begin(&mut self, client: usize, conn: ConnId) {
-        let me = &self.clients[client];
+        let me = &mut self.clients[client];
+        let Some(link) = me.link_of(conn).filter(|link| !link.begun) else { return };
+        link.begun = true;
         let mut ops = Vec::new();
         if me.ben {
             ops.push(Op::Auth);

@@ -38,6 +38,8 @@ pub struct Link {
     pub conn: ConnId,
     pub purpose: Purpose,
     pub established: bool,
+    /// The requests that come first were sent.
+    pub begun: bool,
     /// Last sign of life of the server, in µs.
     pub heard: u64,
     pub input: Vec<u8>,
@@ -58,6 +60,7 @@ impl Link {
             conn,
             purpose,
             established: false,
+            begun: false,
             heard: now,
             input: Vec::new(),
             sent: VecDeque::new(),

@@ -34,6 +34,8 @@ impl WorkPlan {
 pub enum Mood {
     /// Requests, some at a time.
     Busy,
+    /// Only reads and syncs: no write that cannot be committed holds them back.
+    Reading,
     /// Nothing but pings: its session must live.
     Idle,
     /// Nothing at all: its session should expire.
@@ -49,6 +51,7 @@ impl Mood {
             0..3 => (Mood::Idle, dice.between(500_000, 4_000_000)),
             3 => (Mood::Silent, timeout_ms as u64 * 1000 + dice.between(0, 1_500_000)),
             4 => (Mood::Flood, 0),
+            5..10 => (Mood::Reading, dice.between(500_000, 3_000_000)),
             _ => (Mood::Busy, dice.between(200_000, 2_000_000)),
         }
     }

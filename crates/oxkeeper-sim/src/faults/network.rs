@@ -1,7 +1,7 @@
 //! Partitions of every kind, broken connections, far and narrow lines.
 
 use crate::dice::Dice;
-use crate::faults::{Fault, leader_of};
+use crate::faults::{Fault, ProcessFault, leader_of};
 use crate::net::{Cut, Kind};
 use crate::plan::Plan;
 use crate::server::Death;
@@ -25,6 +25,10 @@ pub enum NetworkFault {
     Flap { a: usize, b: usize, times: u64, down: u64, up: u64 },
     /// A server is cut off from all others, and perhaps from the clients.
     Isolate { server: usize, us: u64, clients: bool },
+    /// The leader is cut off from the other servers, and does not run for `us`. Clients reach everybody: the
+    /// others elect another leader, and when the old one comes to itself, it does not know. If its clock
+    /// `stands`, it does not find out soon, either.
+    AbsentLeader { us: u64, cut_off: u64, stands: bool },
     /// The leader loses the other servers, but not its clients: it goes on to log proposals that nobody
     /// else gets. The others elect a leader that no client reaches before `unseen`, so nothing happens in
     /// the new epoch until the old leader is back, with a history that must be cut.
@@ -93,6 +97,13 @@ impl NetworkFault {
         NetworkFault::Narrow { server, rate: bytes * 1_000_000 / plan.init_limit_us(), us }
     }
 
+    /// Draws what makes a leader old without its knowing it.
+    pub fn draw_absence(dice: &mut Dice, plan: &Plan) -> NetworkFault {
+        let us = plan.sync_limit_us() + dice.between(50_000, 700_000);
+        let cut_off = us + dice.between(20_000, 2 * plan.sync_limit_us());
+        NetworkFault::AbsentLeader { us, cut_off, stands: !dice.one_in(3) }
+    }
+
     /// What it is counted as.
     pub fn kind(self) -> &'static str {
         match self {
@@ -105,6 +116,7 @@ impl NetworkFault {
             NetworkFault::Port { kind: Kind::Client, .. } => "dead client port",
             NetworkFault::Flap { .. } => "flapping line",
             NetworkFault::Isolate { .. } => "isolated server",
+            NetworkFault::AbsentLeader { .. } => "absent leader",
             NetworkFault::StrandLeader { .. } => "stranded leader",
             NetworkFault::ResetSome { .. } => "reset connections",
             NetworkFault::BreakSome { .. } => "connections broken midway",
@@ -146,6 +158,17 @@ impl World<'_> {
             NetworkFault::Isolate { server, us, clients } => {
                 let all = if clients { nodes } else { servers };
                 others(server, all).for_each(|other| self.partition(server, other, us));
+            }
+            NetworkFault::AbsentLeader { us, cut_off, stands } => {
+                if let Some(server) = leader_of(&self.servers) {
+                    self.strike_process(match stands {
+                        true => ProcessFault::Freeze { server, us, stands },
+                        false => ProcessFault::Pause { server, us },
+                    });
+                    for other in (0..self.servers.len()).filter(|other| *other != server) {
+                        self.partition(server, other, cut_off);
+                    }
+                }
             }
             NetworkFault::StrandLeader { alone, unseen, fuse } => {
                 self.strand_leader(alone, unseen, fuse);

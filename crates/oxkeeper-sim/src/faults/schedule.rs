@@ -32,6 +32,7 @@ pub fn draw(seed: u64, dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
         at += dice.between(longest / 10, longest);
     }
     strikes.extend(draw_disks(seed, plan));
+    strikes.extend(draw_absences(seed, plan));
     strikes.sort_by_key(|strike| strike.at);
     strikes
 }
@@ -64,6 +65,23 @@ fn draw_disks(seed: u64, plan: &Plan) -> Vec<Strike> {
         strikes.push(Strike { at, fault: Fault::Disk(DiskFault::draw_special(&mut dice, plan)) });
         at += dice.between(100_000, longest);
     }
+    strikes
+}
+
+/// Draws leaders that are away while another one comes, from a stream of its own.
+fn draw_absences(seed: u64, plan: &Plan) -> Vec<Strike> {
+    const STREAM: u64 = 0xc11e_0475_0000_0002;
+    let mut dice = Dice::new(seed ^ STREAM);
+    let (mut strikes, mut at) = (Vec::new(), FIRST);
+    if dice.one_in(2) {
+        return strikes;
+    }
+    while at < plan.faults_end {
+        at += dice.between(1_000_000, 8_000_000);
+        let fault = NetworkFault::draw_absence(&mut dice, plan);
+        strikes.push(Strike { at, fault: Fault::Network(fault) });
+    }
+    strikes.pop();
     strikes
 }
 
