@@ -46,6 +46,8 @@ pub struct SimClient {
     ben: bool,
     /// Is some of what it writes large?
     large: bool,
+    /// Does it make the tree large? Then a SNAP may take several times initLimit.
+    fills: bool,
 }
 
 impl SimClient {
@@ -65,6 +67,7 @@ impl SimClient {
             timeout_ms: 400 + 700 * index as i32,
             ben,
             large: index == 0 && plan.shape.large_values,
+            fills: index == 0 && plan.shape.large_values && plan.shape.force_snapshot_sync,
         }
     }
 

@@ -209,6 +209,11 @@ impl SimClient {
     /// Under names that are never given out twice.
     fn create_numbered(&mut self) -> Op {
         let (path, mode, data) = match self.dice.below(3) {
+            _ if self.fills => {
+                let mut data = self.value();
+                data.resize(self.dice.between(50_000, 150_000) as usize, b'x');
+                ("/log/s-", Mode::Plain, data)
+            }
             0 => ("/log/s-", Mode::Plain, self.large_value(80_000)),
             1 => ("/seq/e-", Mode::Ephemeral, self.value()),
             _ => ("/seq/", Mode::Ephemeral, self.value()),
@@ -218,8 +223,8 @@ impl SimClient {
 
     fn delete_own(&mut self) -> Op {
         match self.session.made.pop_front() {
-            Some(path) => Op::Delete { path, version: self.dice.pick(&[-1, -1, 0, 1]) },
-            None => Op::Sync,
+            Some(path) if !self.fills => Op::Delete { path, version: self.dice.pick(&[-1, -1, 0, 1]) },
+            _ => Op::Sync,
         }
     }
 
