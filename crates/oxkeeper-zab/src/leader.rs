@@ -70,8 +70,8 @@ enum SyncFor {
 struct Sync {
     /// For the commit of this zxid,
     after: Zxid,
-    /// and for a quorum's words at or after this time.
-    heard_ms: u64,
+    /// and for a quorum that followed this leader at or after this time.
+    since_ms: u64,
     who: SyncFor,
 }
 
@@ -231,7 +231,7 @@ impl Leader {
         }
         if self.next_ping_ms <= core.now_ms {
             self.next_ping_ms = core.now_ms + (core.config.tick_ms / 2).max(1);
-            self.ping(out);
+            self.ping(core, out);
         }
         self.check_quorum(core)
     }
@@ -350,6 +350,9 @@ impl Leader {
                 self.on_ack(core, id, packet.zxid, out)
             }
             (Stage::UpToDate, Some(PacketKind::Ping)) => {
+                link.answered_ping();
+                self.answer_syncs(core, out);
+                self.ask_again(core, out);
                 let touches = packet.data.unwrap_or_default();
                 if !touches.is_empty() {
                     out.push(Output::Replica(Effect::Touched { link: id, touches }));
@@ -449,10 +452,11 @@ impl Leader {
         out: &mut Vec<Output>,
     ) -> Result<(), Misbehaved> {
         // The second ACK of a synchronization, after UPTODATE.
+        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         if zxid.counter() == 0 {
+            link.acknowledged_up_to_date();
             return Ok(());
         }
-        let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         link.acked(zxid, core.now_ms);
         let server = link.server.unwrap_or_default();
         if !link.observer {

@@ -85,6 +85,49 @@ fn behind_outstanding_proposals_a_quorum_must_have_been_heard_too() {
     assert_eq!(done(&pong(&mut server)), 1);
 }
 
+/// What has just arrived may have been sent long ago: by a learner that follows another leader by now.
+#[test]
+fn an_answer_that_was_long_under_way_proves_nothing_about_now() {
+    let mut server = serving();
+    let out = server.timeout();
+    assert_eq!(to_learner(&out, 1), [(PacketKind::Ping, Zxid::new(2, 0))]);
+    server.now += 2 * TICK_MS;
+    pong(&mut server);
+    let out = server.input(Input::Sync(sync()));
+    assert_eq!(done(&out), 0);
+    assert_eq!(to_learner(&out, 1), [(PacketKind::Ping, Zxid::new(2, 0))]);
+    assert_eq!(done(&pong(&mut server)), 1);
+}
+
+/// An ACK comes behind whatever was read before its proposal.
+#[test]
+fn an_ack_of_a_proposal_that_follows_a_ping_proves_as_much_as_an_answer() {
+    let mut server = serving();
+    server.now += 2 * TICK_MS;
+    server.timeout();
+    server.input(Input::Propose(proposal(2, 1)));
+    server.ack(1, Zxid::new(2, 1));
+    server.input(Input::Flushed(Zxid::new(2, 1)));
+    assert_eq!(done(&server.input(Input::Sync(sync()))), 1);
+}
+
+/// Who asks while a question is under way waits for the next one, which is asked when the answer comes.
+#[test]
+fn one_question_at_a_time_serves_all_who_ask() {
+    let mut server = serving();
+    server.now += TICK_MS + 1;
+    assert_eq!(done(&server.input(Input::Sync(sync()))), 0);
+    server.now += 1;
+    for _ in 0..3 {
+        assert!(server.input(Input::Sync(sync())).is_empty());
+    }
+    let out = pong(&mut server);
+    // The first is answered; the others came behind the question.
+    assert_eq!(done(&out), 1);
+    assert_eq!(to_learner(&out, 1), [(PacketKind::Ping, Zxid::new(2, 0))]);
+    assert_eq!(done(&pong(&mut server)), 3);
+}
+
 /// The learner that asks speaks by asking.
 #[test]
 fn a_followers_own_question_is_a_sign_of_life() {

@@ -57,8 +57,6 @@ pub struct FaultState {
     pub to_damage: BTreeSet<usize>,
     /// Processes that got one, and may say so.
     pub damaged: BTreeSet<(usize, u64)>,
-    /// From when to when a process or machine stood still.
-    pub stood: Vec<(u64, u64)>,
     /// When something went wrong, or right, last.
     pub disturbed: u64,
     /// When somebody led last, with a quorum behind it.
@@ -74,15 +72,6 @@ pub fn leader_of(servers: &[Server]) -> Option<usize> {
     let leads =
         |server: &Server| server.process.as_ref().is_some_and(|process| process.seen.leads());
     servers.iter().position(leads)
-}
-
-impl FaultState {
-    /// What was on its way to a server that stood still at `at` or later may be older than it looks: the
-    /// time before that.
-    pub fn moving_since(&self, at: u64) -> u64 {
-        let stood = self.stood.iter().filter(|(_, until)| at <= *until);
-        stood.map(|(from, _)| *from).fold(at, u64::min)
-    }
 }
 
 impl World<'_> {

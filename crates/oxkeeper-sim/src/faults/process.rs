@@ -95,11 +95,9 @@ impl World<'_> {
             ProcessFault::Stop { server } => self.end(server, Death::Stop),
             ProcessFault::Pause { server, us } => {
                 self.servers[server].paused_until = self.now + us.min(left);
-                self.faults.stood.push((self.now, self.now + us.min(left)));
             }
             ProcessFault::Freeze { server, us, stands } => {
                 self.servers[server].frozen_until = self.now + us.min(left);
-                self.faults.stood.push((self.now, self.now + us.min(left)));
                 if stands {
                     self.servers[server].clock.stand(self.now, us.min(left));
                 }

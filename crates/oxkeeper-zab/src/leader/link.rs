@@ -1,5 +1,7 @@
 //! A learner as its leader sees it.
 
+use std::collections::VecDeque;
+
 use oxkeeper_proto::quorum::PacketKind;
 use oxkeeper_proto::{Epoch, ServerId, Zxid};
 
@@ -7,6 +9,9 @@ use crate::error::Misbehaved;
 
 /// Bytes in a millisecond that a learner is believed to read and write of a snapshot at least: 16 MB/s.
 const SNAPSHOT_BYTES_PER_MS: u64 = 16_000;
+
+/// Pings in a row without an answer, after which a learner that speaks of other things is given up.
+const MAX_PINGS: usize = 1000;
 
 /// How far a learner has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +77,47 @@ struct Streamed {
     at_ms: u64,
 }
 
+/// Since when a learner must still have followed this leader. That a packet has arrived does not show it: it
+/// may have been under way, or have waited in a socket, for any time. That it answers what was sent does.
+///
+/// Answers come in the order of the pings, one for each that was sent behind UPTODATE; those to earlier
+/// ones, which not all learners answer, come before the ACK of UPTODATE.
+#[derive(Clone, Debug, Default, Hash)]
+struct Proof {
+    /// The time in question, once its ACK of UPTODATE has come.
+    at_ms: Option<u64>,
+    /// When UPTODATE was sent.
+    up_to_date_ms: u64,
+    /// Pings since, not answered: the last proposal before each, and when it was sent.
+    pings: VecDeque<(Zxid, u64)>,
+}
+
+impl Proof {
+    fn begin(&mut self) {
+        self.shows(self.up_to_date_ms);
+    }
+
+    fn answered(&mut self) {
+        if self.at_ms.is_some()
+            && let Some((_, sent_ms)) = self.pings.pop_front()
+        {
+            self.shows(sent_ms);
+        }
+    }
+
+    /// It has logged a proposal: it has read the pings before that, too.
+    fn acked(&mut self, zxid: Zxid) {
+        let before = self.pings.iter().take_while(|(proposed, _)| *proposed < zxid).last();
+        if let Some((_, sent_ms)) = before.filter(|_| self.at_ms.is_some()) {
+            self.shows(*sent_ms);
+        }
+    }
+
+    fn shows(&mut self, ms: u64) {
+        self.at_ms = self.at_ms.max(Some(ms));
+    }
+}
+
 /// A connection from a learner.
 #[derive(Clone, Debug, Hash)]
 pub struct Link {
@@ -87,8 +133,8 @@ pub struct Link {
     pub last_zxid: Zxid,
     /// The first reports of its snapshot make this, the ACK of NEWLEADER ends it.
     streamed: Option<Streamed>,
-    /// Its last words.
-    spoke_ms: u64,
+    /// What shows since when it must still have followed this leader.
+    proof: Proof,
     /// From when on its silence counts.
     heard_ms: u64,
     /// Longest silence while it does not serve.
@@ -114,7 +160,7 @@ impl Link {
             sync: None,
             last_zxid: Zxid::ZERO,
             streamed: None,
-            spoke_ms: now_ms,
+            proof: Proof::default(),
             heard_ms: now_ms,
             init_limit_ms: limit_ms,
             limit_ms,
@@ -127,14 +173,32 @@ impl Link {
 
     /// A sign of life.
     pub fn heard(&mut self, now_ms: u64) {
-        self.spoke_ms = now_ms;
         self.heard_ms = now_ms;
         self.limit_ms = self.next_limit_ms;
     }
 
-    /// Has it said something at or after that time?
-    pub fn spoke_since(&self, ms: u64) -> bool {
-        self.forwards() && ms <= self.spoke_ms
+    /// Is it known to have followed this leader at or after that time?
+    pub fn followed_since(&self, ms: u64) -> bool {
+        self.forwards() && self.proof.at_ms.is_some_and(|at_ms| ms <= at_ms)
+    }
+
+    /// A ping is sent, `proposed` being the last proposal before it.
+    pub fn pinged(&mut self, proposed: Zxid, now_ms: u64) {
+        if self.stage == Stage::UpToDate {
+            self.proof.pings.push_back((proposed, now_ms));
+        }
+    }
+
+    /// It answers a ping.
+    pub fn answered_ping(&mut self) {
+        self.proof.answered();
+    }
+
+    /// It acknowledges UPTODATE: from here on its answers are to pings sent behind that.
+    pub fn acknowledged_up_to_date(&mut self) {
+        if self.stage == Stage::UpToDate {
+            self.proof.begin();
+        }
     }
 
     /// It may serve. It has had no reason to speak since its ACK: it has its time to answer, and the
@@ -142,6 +206,7 @@ impl Link {
     pub fn up_to_date(&mut self, now_ms: u64, limit_ms: u64) {
         assert_eq!(self.stage, Stage::Acknowledged, "who serves has the leader's history durably");
         self.stage = Stage::UpToDate;
+        self.proof.up_to_date_ms = now_ms;
         self.heard_ms = now_ms;
         self.next_limit_ms = limit_ms;
     }
@@ -189,6 +254,7 @@ impl Link {
 
     pub fn acked(&mut self, zxid: Zxid, now_ms: u64) {
         self.unacked_since_ms = (zxid < self.sent).then_some(now_ms);
+        self.proof.acked(zxid);
     }
 
     pub fn deadline_ms(&self) -> u64 {
@@ -201,7 +267,9 @@ impl Link {
     }
 
     pub fn check_deadline(&self, now_ms: u64) -> Result<(), Misbehaved> {
-        if now_ms < self.deadline_ms() {
+        if MAX_PINGS < self.proof.pings.len() {
+            Err(Misbehaved::Silent(now_ms - self.proof.pings[0].1))
+        } else if now_ms < self.deadline_ms() {
             Ok(())
         } else if self.silent_ms() <= now_ms {
             Err(Misbehaved::Silent(now_ms - self.heard_ms))

@@ -39,47 +39,67 @@ impl Leader {
         self.sync(core, SyncFor::Local, out);
     }
 
-    /// Done once everything proposed so far is committed and on its way to whoever asks, and a quorum
-    /// has been heard, not longer than a tick ago or anew: until then nobody else can have committed
-    /// anything that this leader does not know. If no quorum is heard any more, the role ends.
+    /// Done once everything proposed so far is committed and on its way to whoever asks, and a quorum is
+    /// known to have followed this leader not longer than a tick ago: until then nobody else can have
+    /// committed anything that this leader does not know. Else the quorum is asked; if it answers no more,
+    /// the role ends.
     pub(super) fn sync(&mut self, core: &Core, who: SyncFor, out: &mut Vec<Output>) {
         let fresh_ms = core.now_ms.saturating_sub(core.config.tick_ms);
-        let fresh = self.heard_quorum(core, fresh_ms);
-        let heard_ms = if fresh { fresh_ms } else { core.now_ms };
+        let fresh = self.followed_by_quorum(core, fresh_ms, who);
+        let since_ms = if fresh { fresh_ms } else { core.now_ms };
         let after = self.outstanding.back().map_or(self.committed, |last| last.zxid);
-        self.syncs.push_back(Sync { after, heard_ms, who });
+        self.syncs.push_back(Sync { after, since_ms, who });
         let pause_ms = core.config.tick_ms / 4;
         if !fresh && self.asked_ms.is_none_or(|asked_ms| asked_ms + pause_ms < core.now_ms) {
-            self.asked_ms = Some(core.now_ms);
-            self.ping(out);
+            self.ask(core, out);
         }
         self.answer_syncs(core, out);
     }
 
-    pub(super) fn answer_syncs(&mut self, core: &Core, out: &mut Vec<Output>) {
-        while let Some(Sync { after, heard_ms, .. }) = self.syncs.front() {
-            if self.committed < *after || !self.heard_quorum(core, *heard_ms) {
-                return;
-            }
-            if let Some(sync) = self.syncs.pop_front() {
-                Self::sync_done(sync.who, out);
-            }
+    fn ask(&mut self, core: &Core, out: &mut Vec<Output>) {
+        self.asked_ms = Some(core.now_ms);
+        self.ping(core, out);
+    }
+
+    /// An answer has come: those who asked since the question need another one, all of them the same.
+    pub(super) fn ask_again(&mut self, core: &Core, out: &mut Vec<Output>) {
+        let waits = |sync: &Sync| {
+            self.asked_ms < Some(sync.since_ms)
+                && !self.followed_by_quorum(core, sync.since_ms, sync.who)
+        };
+        if self.syncs.front().is_some_and(waits) {
+            self.ask(core, out);
         }
     }
 
-    /// Has a quorum, this server included, been heard at or after that time?
-    pub(super) fn heard_quorum(&self, core: &Core, ms: u64) -> bool {
+    pub(super) fn answer_syncs(&mut self, core: &Core, out: &mut Vec<Output>) {
+        while let Some(Sync { after, since_ms, who }) = self.syncs.front().copied() {
+            if self.committed < after || !self.followed_by_quorum(core, since_ms, who) {
+                return;
+            }
+            self.syncs.pop_front();
+            Self::sync_done(who, out);
+        }
+    }
+
+    /// Is a quorum, this server included, known to have followed it at or after that time? Whoever asks did
+    /// when it sent its question, which is later than what its client wants to see.
+    fn followed_by_quorum(&self, core: &Core, ms: u64, who: SyncFor) -> bool {
         let me = core.config.me;
         core.config.ensemble.is_quorum(|id| {
-            let spoke = |link: &Link| link.server == Some(id) && link.spoke_since(ms);
-            id == me || self.links.values().any(spoke)
+            let followed = |(link, learner): (&LinkId, &Link)| {
+                let asks = matches!(who, SyncFor::Link(asking) if asking == *link);
+                learner.server == Some(id) && (asks || learner.followed_since(ms))
+            };
+            id == me || self.links.iter().any(followed)
         })
     }
 
-    pub(super) fn ping(&self, out: &mut Vec<Output>) {
+    pub(super) fn ping(&mut self, core: &Core, out: &mut Vec<Output>) {
         let ping = Packet::bare(PacketKind::Ping, self.proposed);
-        for (id, link) in self.links.iter().filter(|(_, link)| link.forwards()) {
+        for (id, link) in self.links.iter_mut().filter(|(_, link)| link.forwards()) {
             assert!(link.server.is_some(), "who is synchronized has introduced itself");
+            link.pinged(self.proposed, core.now_ms);
             out.push(Output::to_learner(*id, ping.clone()));
         }
     }
