@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use oxkeeper_node::{PortEvent, RoleId};
-use oxkeeper_proto::DecodeError;
 use oxkeeper_proto::jute::put_string;
 use oxkeeper_proto::quorum::{Packet, PacketKind};
 use oxkeeper_proto::snapshot::{BodyDecoder, SNAP_SIGNATURE};
 use oxkeeper_proto::txn::Payload;
+use oxkeeper_proto::{DecodeError, Encode, Zxid};
 use oxkeeper_state::{Options, StateLoader};
 use oxkeeper_zab::LinkId;
 
@@ -95,8 +95,31 @@ impl World<'_> {
         if let Some(conn) = self.port(server).and_then(|port| port.leader)
             && self.conns.get(&conn).is_some_and(|conn| conn.open[0])
         {
+            let packets = match self.plan.shape.old_voices.contains(&server) {
+                true => self.as_an_old_follower(conn, packets),
+                false => packets,
+            };
             self.send(conn, 1, Message::Bytes(packets));
         }
+    }
+
+    /// What a follower sends, as one of 3.8.0 would: its ACKs of the synchronization's last proposals overtake
+    /// that of NEWLEADER (ZOOKEEPER-4685).
+    fn as_an_old_follower(&mut self, conn: ConnId, packets: Vec<u8>) -> Vec<u8> {
+        let Some(conn) = self.conns.get_mut(&conn) else { return packets };
+        let durable = self.servers[conn.nodes[0]].durable;
+        let uncommitted = &mut conn.readers[0].uncommitted;
+        let (mut rest, mut out) = (&packets[..], Vec::new());
+        while let Ok(Some((packet, len))) = Packet::decode(rest, MAX_LEN) {
+            rest = &rest[len..];
+            if packet.known_kind() == Some(PacketKind::Ack) {
+                for zxid in uncommitted.drain(..).filter(|zxid| *zxid <= durable) {
+                    Packet::bare(PacketKind::Ack, zxid).encode(&mut out);
+                }
+            }
+            packet.encode(&mut out);
+        }
+        out
     }
 
     /// Sends packets to a learner.
@@ -193,6 +216,10 @@ pub struct Reader {
     stream: Option<Box<Stream>>,
     /// The leader has heard who the learner is.
     introduced: bool,
+    /// The leader has told what its epoch begins with.
+    new_leader: bool,
+    /// What came before that, and was not to be committed yet.
+    uncommitted: Vec<Zxid>,
 }
 
 #[derive(Debug)]
@@ -240,6 +267,15 @@ impl Reader {
             }
             let packets = self.packets(Some(PacketKind::Snap))?;
             let Some(last) = packets.last() else { return Ok(()) };
+            for packet in &packets {
+                match packet.known_kind() {
+                    Some(PacketKind::NewLeader) => self.new_leader = true,
+                    _ if self.new_leader => {}
+                    Some(PacketKind::Proposal) => self.uncommitted.push(packet.zxid),
+                    Some(PacketKind::Commit) => self.uncommitted.retain(|at| *at != packet.zxid),
+                    _ => {}
+                }
+            }
             if last.known_kind() == Some(PacketKind::Snap) {
                 self.stream = Some(Box::new(Stream::new(now)));
             }

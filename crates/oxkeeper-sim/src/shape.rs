@@ -1,5 +1,7 @@
 //! Which ensemble a run has: members and their quorum rule, settings of all servers, clocks, sockets.
 
+use std::collections::BTreeSet;
+
 use oxkeeper_proto::Zxid;
 use oxkeeper_proto::ensemble::EnsembleConfig;
 use oxkeeper_zab::Limits;
@@ -124,6 +126,8 @@ pub struct Shape {
     pub outbox: usize,
     /// One client writes large values.
     pub large_values: bool,
+    /// These follow as 3.8.0 does.
+    pub old_voices: BTreeSet<usize>,
     /// How fast each server's clocks run, in millionths too fast.
     pub drifts: Vec<i64>,
 }
@@ -169,10 +173,19 @@ impl Shape {
             window: dice.pick(&[16 << 10, 64 << 10, 256 << 10, 4 << 20]),
             outbox,
             large_values,
+            old_voices: old_voices(seed, cast.servers()),
             drifts: (0..cast.servers()).map(|_| drift(&mut dice)).collect(),
         };
         (shape, cast.ensemble())
     }
+}
+
+/// In some runs some servers, in others all; drawn apart, so that the rest of the run is what it is without.
+fn old_voices(seed: u64, servers: usize) -> BTreeSet<usize> {
+    const STREAM: u64 = 0x6f6c_645f_766f_6963;
+    let mut dice = Dice::new(seed ^ STREAM);
+    let one_in = dice.pick(&[u64::MAX, u64::MAX, u64::MAX, 2, 1]);
+    (0..servers).filter(|_| dice.one_in(one_in)).collect()
 }
 
 /// Close to where the counter of an epoch ends.
