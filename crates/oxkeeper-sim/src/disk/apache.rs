@@ -123,7 +123,12 @@ fn pad_logs(disk: &MemDisk, dice: &mut Dice) {
 /// A process that dies leaves the beginning of a record, or of a log.
 fn end_badly(disk: &MemDisk, dice: &mut Dice, durable: Zxid) {
     let next = names::log(Zxid(durable.0 + 1));
-    let there = disk.bytes(Place::Logs, &next).is_some();
+    // A log gets the name of its first record: nothing may be there yet that comes behind.
+    let behind = Zxid(durable.0 + 1);
+    let newer = files(disk, Place::Logs).pop().is_some_and(|(first, _)| behind <= first);
+    let written = LogReader::new(disk.clone(), behind, 1 << 20)
+        .is_ok_and(|mut reader| !matches!(reader.next_record(), Ok(None)));
+    let there = newer || written;
     match dice.below(4) {
         0 if !there => disk.put(Place::Logs, &next, b""),
         1 if !there => disk.put(Place::Logs, &next, &HEADER),
