@@ -345,8 +345,9 @@ impl DiskFile for MemFile {
         let lies = inner.faults.lie.is_some_and(|lie| lie.is_about(self.name()));
         let inode = &mut inner.inodes[self.inode];
         if failed {
+            // What it takes is what was to become durable, not what was told to be.
+            inode.keep_word();
             let pending = std::mem::take(&mut inode.pending);
-            inode.told = 0;
             inode.lose(&pending, &mut choose);
             let error = io::Error::other("injected failure of fdatasync");
             return Err(DiskError::new("sync", self.path.clone(), error));

@@ -53,6 +53,22 @@ fn a_lie_that_ends_before_the_power_does_has_done_no_harm() {
 }
 
 #[test]
+fn a_failed_sync_does_not_take_what_a_lie_has_told_durable() {
+    for len in 1..40 {
+        let (mut disk, log) = with_file("log.1", b"one");
+        disk.set_lie(Some(Lie::Everything));
+        log.write_at(b"two", 3).unwrap();
+        log.sync().unwrap();
+        log.write_at(&vec![3; len * 100], 6).unwrap();
+        disk.fail_sync(1);
+        assert!(log.sync().is_err());
+        disk.set_lie(None);
+        disk.crash(lose_all);
+        assert_eq!(disk.bytes(LOGS, "log.1").unwrap()[..6], *b"onetwo");
+    }
+}
+
+#[test]
 fn a_misdirected_write_is_missing_where_it_was_meant() {
     let (disk, log) = with_file("log.1", &[7; 2048]);
     disk.misdirect_write(2, 2, 0);
