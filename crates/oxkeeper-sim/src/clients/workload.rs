@@ -223,7 +223,9 @@ impl SimClient {
 
     fn delete_own(&mut self) -> Op {
         match self.session.made.pop_front() {
-            Some(path) if !self.fills => Op::Delete { path, version: self.dice.pick(&[-1, -1, 0, 1]) },
+            Some(path) if !self.fills => {
+                Op::Delete { path, version: self.dice.pick(&[-1, -1, 0, 1]) }
+            }
             _ => Op::Sync,
         }
     }
