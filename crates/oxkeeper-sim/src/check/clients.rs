@@ -134,9 +134,10 @@ impl ClientChecks {
         Ok(())
     }
 
-    /// A server begins to lead: to it all sessions are as if just heard.
-    pub fn begin_to_lead(&mut self, server: usize, now_ms: u64) {
-        let live = self.model.sessions.iter().filter(|(_, record)| record.closed.is_none());
+    /// A server begins to lead with a history that ends at or before `begin`: to it all sessions of that time
+    /// are as if just heard.
+    pub fn begin_to_lead(&mut self, server: usize, now_ms: u64, begin: i64) {
+        let live = self.model.sessions.iter().filter(|(_, record)| record.lives_at(begin));
         let live = live.map(|(session, record)| (*session, record.timeout_ms));
         self.lives.leads(server, now_ms, live);
     }

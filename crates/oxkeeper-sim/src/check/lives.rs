@@ -232,3 +232,45 @@ impl Life {
         Life { known_ms: now_ms, perhaps_ms: now_ms, timeout_ms, closing: false }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEADER: usize = 0;
+    const FOLLOWER: usize = 1;
+
+    fn led() -> Lives {
+        let mut lives = Lives::default();
+        lives.leads(LEADER, 1_000, [(7, 400)].into_iter());
+        lives
+    }
+
+    #[test]
+    fn a_session_may_expire_when_its_timeout_is_over_and_not_before() {
+        assert!(led().ends(LEADER, 1_400, 7, true).is_err());
+        assert!(led().ends(LEADER, 1_401, 7, true).is_ok());
+        assert!(led().ends(LEADER, 1_100, 7, false).is_ok(), "its client has asked for it");
+    }
+
+    #[test]
+    fn what_a_learner_has_heard_counts_from_when_its_report_arrives() {
+        let heard = |reported: bool| {
+            let mut lives = led();
+            lives.heard(3, FOLLOWER, 1, 7, 50);
+            lives.reports(9, FOLLOWER, 1, 60, std::iter::empty());
+            if reported {
+                lives.report_arrives(9, LEADER, 1_300);
+            }
+            lives.ends(LEADER, 1_500, 7, true)
+        };
+        assert!(heard(true).is_err());
+        assert!(heard(false).is_ok());
+    }
+
+    #[test]
+    fn a_session_that_nobody_hears_of_is_late_after_a_tick() {
+        assert!(led().none_is_late(LEADER, 1_500, 100).is_ok());
+        assert!(led().none_is_late(LEADER, 1_600, 100).is_err());
+    }
+}

@@ -127,6 +127,13 @@ pub struct SessionRecord {
     pub ephemerals: Vec<Rc<str>>,
 }
 
+impl SessionRecord {
+    /// Is it there after `zxid`, and not closed?
+    pub fn lives_at(&self, zxid: i64) -> bool {
+        self.created <= zxid && self.closed.is_none_or(|closed| zxid < closed)
+    }
+}
+
 /// From `zxid` on, until the next version; `None`: not there.
 #[derive(Debug)]
 struct Version {

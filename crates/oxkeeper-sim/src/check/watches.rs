@@ -225,3 +225,58 @@ impl Watching {
         told
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oxkeeper_proto::Zxid;
+
+    use super::*;
+    use crate::check::model::open_acl;
+
+    /// `/a` is written at 2, and deleted at 3.
+    fn history() -> History {
+        let change =
+            |kind| Change { kind, path: Rc::from("/a"), acl: open_acl(), parent_acl: open_acl() };
+        let mut history = History::default();
+        history.push(Zxid(1), Vec::new());
+        history.push(Zxid(2), vec![change(EventKind::NodeDataChanged)]);
+        history.push(Zxid(3), vec![change(EventKind::NodeDeleted)]);
+        history
+    }
+
+    fn watching(bits: u8) -> Watching {
+        let mut watching = Watching::new(false);
+        watching.table.add("/a", bits);
+        watching
+    }
+
+    fn told(kind: EventKind) -> Told {
+        (kind, Rc::from("/a"))
+    }
+
+    #[test]
+    fn a_reply_that_shows_a_change_comes_behind_its_notification() {
+        let history = history();
+        assert!(watching(DATA).replied(&history, 1).is_ok());
+        assert!(watching(DATA).replied(&history, 2).is_err());
+        let mut watching = watching(DATA);
+        assert!(watching.notified(&history, 2, told(EventKind::NodeDataChanged)).is_ok());
+        assert!(watching.replied(&history, 3).is_ok(), "the watch is used up");
+    }
+
+    #[test]
+    fn a_watch_that_stays_tells_of_everything_and_of_nothing_twice() {
+        let history = history();
+        let mut watching = watching(PERSISTENT);
+        assert!(watching.notified(&history, 2, told(EventKind::NodeDataChanged)).is_ok());
+        assert!(watching.notified(&history, 3, told(EventKind::NodeDeleted)).is_ok());
+        assert!(watching.notified(&history, 3, told(EventKind::NodeDeleted)).is_err());
+    }
+
+    #[test]
+    fn a_notification_at_another_zxid_or_of_another_kind_is_wrong() {
+        let history = history();
+        assert!(watching(DATA).notified(&history, 3, told(EventKind::NodeDataChanged)).is_err());
+        assert!(watching(DATA).notified(&history, 2, told(EventKind::NodeDeleted)).is_err());
+    }
+}
