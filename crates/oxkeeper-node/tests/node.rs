@@ -139,10 +139,9 @@ fn a_stream_whose_tree_is_replaced_under_it_never_comes_to_its_end() {
     assert_eq!(bytes.len(), sent, "nothing of the new tree went out");
 }
 
-#[test]
-fn a_purge_waits_for_its_turn_and_keeps_what_a_start_needs() {
-    let disk = MemDisk::new("d");
-    let mut server = solo(&disk);
+/// A server with 24 transactions, and a snapshot every few of them.
+fn with_snapshots(disk: &MemDisk) -> Started<MemDisk> {
+    let mut server = solo(disk);
     for round in 0..6 {
         let appends = (1..=4).map(|n| append(round * 4 + n)).collect();
         let (_, jobs) = run(&mut server, appends).unwrap();
@@ -153,11 +152,32 @@ fn a_purge_waits_for_its_turn_and_keeps_what_a_start_needs() {
             run(&mut server, vec![Op::Publish { history, complete: Some(complete) }]).unwrap();
         }
     }
+    server
+}
+
+#[test]
+fn a_purge_waits_for_its_turn_and_keeps_what_a_start_needs() {
+    let disk = MemDisk::new("d");
+    let mut server = with_snapshots(&disk);
     let before = names(&disk, "snapshot.").len();
     run(&mut server, vec![Op::Purge { retain: 3 }]).unwrap();
     assert!(before > 3, "{before}");
     assert_eq!(names(&disk, "snapshot.").len(), 3);
     drop(server);
+    let loaded = load_state(&disk, &store_settings().load, &|_| {}).unwrap();
+    assert_eq!(loaded.history.last_zxid, Zxid::new(0, 24));
+}
+
+/// Between a purge and the next a cut may take the snapshots that the first one counted on.
+#[test]
+fn a_purge_decides_by_what_is_there_when_its_turn_comes() {
+    let disk = MemDisk::new("d");
+    let mut server = with_snapshots(&disk);
+    let cut = Op::Request(DiskRequest::Truncate(Zxid::new(0, 13)));
+    let ops = vec![Op::Purge { retain: 3 }, cut, Op::Purge { retain: 3 }];
+    run(&mut server, ops).unwrap();
+    drop(server);
+    // The cut would have needed an older snapshot, which is gone: it was refused.
     let loaded = load_state(&disk, &store_settings().load, &|_| {}).unwrap();
     assert_eq!(loaded.history.last_zxid, Zxid::new(0, 24));
 }

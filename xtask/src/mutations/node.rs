@@ -4,6 +4,7 @@ use super::{Mutation, Test, edit};
 
 const STORE: &str = "crates/oxkeeper-node/src/store.rs";
 const STREAM: &str = "crates/oxkeeper-node/src/stream.rs";
+const PURGE: &str = "crates/oxkeeper-storage/src/purge.rs";
 const SNAPSHOT: &str = "crates/oxkeeper-node/src/snapshot.rs";
 
 const fn node(name: &'static str) -> Test {
@@ -11,6 +12,51 @@ const fn node(name: &'static str) -> Test {
 }
 
 pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "purge-decides-long-before-it-removes",
+        bugs: &[],
+        rule: "A purge decides by what is there when its turn in the disk queue comes.",
+        edits: &[
+            edit(
+                PURGE,
+                "pub fn purge<D: Disk>(disk: &D, retain: usize) -> Result<Purged, StorageError> {\n",
+                "pub fn purge<D: Disk>(disk: &D, retain: usize) -> Result<Purged, StorageError> {\n    \
+                 purge_begun(disk, retain, &mut Some(oxkeeper_proto::Zxid(i64::MAX)))\n}\n\n\
+                 /// As a thread of its own does, which is slow.\npub fn purge_begun<D: Disk>(\n    disk: &D,\n    \
+                 retain: usize,\n    begun: &mut Option<oxkeeper_proto::Zxid>,\n\
+                 ) -> Result<Purged, StorageError> {\n",
+            ),
+            edit(
+                PURGE,
+                "    let Some(oldest) = oldest else { return Ok(purged) };\n",
+                "    let Some(oldest) = oldest else { return Ok(purged) };\n    \
+                 let Some(oldest) = begun.replace(oldest) else { return Ok(purged) };\n",
+            ),
+            edit(
+                "crates/oxkeeper-storage/src/lib.rs",
+                "pub use purge::{Purged, purge};",
+                "pub use purge::{Purged, purge, purge_begun};",
+            ),
+            edit(
+                STORE,
+                "    snapshot_running: bool,\n",
+                "    snapshot_running: bool,\n    begun: Option<Zxid>,\n",
+            ),
+            edit(
+                STORE,
+                "            snapshot_running: false,\n",
+                "            snapshot_running: false,\n            begun: None,\n",
+            ),
+            edit(
+                STORE,
+                "oxkeeper_storage::purge(&self.disk, retain)",
+                "oxkeeper_storage::purge_begun(&self.disk, retain, &mut self.begun)",
+            ),
+        ],
+        blind: &[],
+        test: node("a_purge_decides_by_what_is_there_when_its_turn_comes"),
+        expected: "Storage",
+    },
     Mutation {
         name: "stream-goes-on-in-another-tree",
         bugs: &[],
