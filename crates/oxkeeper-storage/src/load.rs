@@ -317,6 +317,8 @@ fn finish_adoption<D: Disk, T: Database>(
     let Some(adoption) = Adoption::interrupted(disk)? else { return Ok(None) };
     match try_snapshot(disk, options, &adoption.snapshot, make) {
         Ok(loaded) => {
+            // A dead process may not have come to it; a mark above what is there would tell of a loss.
+            disk.sync_dir(Place::Snapshots)?;
             MarkWriter::open(disk, adoption.zxid, epoch)?.set(adoption.zxid, epoch)?;
             adoption.finish(disk)?;
             let path = disk.path(Place::Snapshots, &adoption.snapshot);

@@ -45,6 +45,29 @@ fn an_adopted_snapshot_replaces_all_that_was_there() {
     }
 }
 
+/// The process ends where the directory's sync fails, and the power goes in the start after that: the name
+/// of the snapshot was visible, and is gone. The mark must not have told of it.
+#[test]
+fn the_mark_tells_of_an_adopted_snapshot_only_when_its_name_is_durable() {
+    for (failing, nth) in (1..12).flat_map(|failing| (1..12).map(move |nth| (failing, nth))) {
+        let mut disk = MemDisk::new("server");
+        old_history(&disk);
+        let complete = snapshot(&disk, z(4, 100));
+        let mut log = open_log(&disk, z(1, 5));
+        disk.fail_sync(failing);
+        if log.adopt(complete).is_ok() {
+            continue;
+        }
+        disk.kill();
+        disk.lose_power_at(nth);
+        let _ = load_state(&disk);
+        // No name that is not durable survives; of what was written all does.
+        disk.crash(|n| n - 1);
+        let (_, loaded) = load_state(&disk).unwrap();
+        assert_eq!(loaded.lost_tail, None, "sync {failing} failed, power lost at {nth}");
+    }
+}
+
 /// ZOOKEEPER-3642, in its form on disk: the snapshot that came by SNAP is lost, and the history from before
 /// it must not pass for the whole.
 #[test]
