@@ -133,8 +133,8 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "A sync is answered behind the commits of all that was proposed before it.",
         edits: &[edit(
             "crates/oxkeeper-zab/src/leader/requests.rs",
-            "            if self.committed < *after || !self.heard_quorum(core, *heard_ms) {\n",
-            "            if self.committed < Zxid(after.0.min(0)) || !self.heard_quorum(core, *heard_ms) {\n",
+            "            if self.committed < after || !self.followed_by_quorum(core, since_ms, who) {\n",
+            "            if self.committed < Zxid(after.0.min(0))\n                || !self.followed_by_quorum(core, since_ms, who)\n            {\n",
         )],
         blind: &[],
         test: regression("a_sync_is_answered_behind_the_commit_of_what_was_outstanding"),
@@ -143,11 +143,11 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "deposed-leader-answers-syncs",
         bugs: &[],
-        rule: "A sync is answered when a quorum has been heard, not when the leader believes to lead.",
+        rule: "A sync is answered when a quorum is known to follow, not when the leader believes to lead.",
         edits: &[edit(
             "crates/oxkeeper-zab/src/leader/requests.rs",
-            "            if self.committed < *after || !self.heard_quorum(core, *heard_ms) {\n",
-            "            if self.committed < *after || *heard_ms == u64::MAX {\n",
+            "            if self.committed < after || !self.followed_by_quorum(core, since_ms, who) {\n",
+            "            if self.committed < after || since_ms == u64::MAX {\n",
         )],
         blind: &[],
         test: Test("zab", "syncs", "a_deposed_leader_answers_no_sync"),
