@@ -85,6 +85,8 @@ pub struct Election {
     wait_ms: u64,
     /// When the proposal is sent again.
     resend_at_ms: u64,
+    /// When all were told last.
+    told_at_ms: u64,
     /// When the election ends if nothing better comes; set while a quorum agrees.
     settled_at_ms: Option<u64>,
     /// Peers with an election connection.
@@ -97,9 +99,10 @@ pub struct Election {
 impl Hash for Election {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Election { initial, proposal, received, outside, wait_ms, resend_at_ms, .. } = self;
-        let Election { settled_at_ms, me: _, ensemble: _, config_text: _, fast: _, .. } = self;
+        let Election { settled_at_ms, told_at_ms, me: _, ensemble: _, config_text: _, fast: _, .. } = self;
         self.hash_between(hasher);
-        (initial, proposal, received, outside, wait_ms, resend_at_ms, settled_at_ms).hash(hasher);
+        (initial, proposal, received, outside, wait_ms, resend_at_ms).hash(hasher);
+        (settled_at_ms, told_at_ms).hash(hasher);
     }
 }
 
@@ -120,6 +123,7 @@ impl Election {
             outside: BTreeMap::new(),
             wait_ms: QUIET_MS,
             resend_at_ms: 0,
+            told_at_ms: 0,
             settled_at_ms: None,
             links: BTreeSet::new(),
             early: BTreeMap::new(),
@@ -176,7 +180,7 @@ impl Election {
         self.settled_at_ms = None;
         self.wait_ms = QUIET_MS;
         self.resend_at_ms = now_ms + self.wait_ms;
-        self.send_to_all(out);
+        self.send_to_all(now_ms, out);
         let mut elected = self.decide(now_ms);
         for (from, (at_ms, notification)) in std::mem::take(&mut self.early) {
             if elected.is_none() && now_ms <= at_ms + EARLY_MS {
@@ -201,7 +205,7 @@ impl Election {
                 out.push(Output::Election(ElectionRequest::Connect));
             }
             // A message to a peer without a connection also makes one.
-            self.send_to_all(out);
+            self.send_to_all(now_ms, out);
             let longest = if self.votes() { MAX_WAIT_MS } else { MAX_WAIT_NO_VOTE_MS };
             self.wait_ms = (2 * self.wait_ms).min(longest);
             self.resend_at_ms = now_ms + self.wait_ms;
@@ -300,11 +304,14 @@ impl Election {
             self.settled_at_ms = None;
             let mine = Vote { round: self.clock, ..self.initial };
             self.proposal = if vote.beats(&mine, &self.ensemble) { vote } else { mine };
-            self.send_to_all(out);
+            self.send_to_all(now_ms, out);
         } else if vote.beats(&self.proposal, &self.ensemble) {
             self.settled_at_ms = None;
             self.proposal = vote;
-            self.send_to_all(out);
+            self.send_to_all(now_ms, out);
+        } else if self.proposal.beats(&vote, &self.ensemble) && self.told_at_ms + QUIET_MS <= now_ms {
+            // It began to look after all were told, and what it says would only put off the next time.
+            self.send(from, ServerState::Looking, self.proposal, out);
         }
         self.received.insert(from, Entry { vote, state: ServerState::Looking });
         self.decide(now_ms)
@@ -378,7 +385,8 @@ impl Election {
         Elected(Vote { round: self.clock, ..self.proposal })
     }
 
-    fn send_to_all(&self, out: &mut Vec<Output>) {
+    fn send_to_all(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        self.told_at_ms = now_ms;
         for voter in self.ensemble.voters().filter(|id| *id != self.me) {
             self.send(voter, ServerState::Looking, self.proposal, out);
         }

@@ -345,6 +345,22 @@ fn a_joiner_follows_only_a_leader_it_has_heard() {
     assert_eq!(server.zab.leader(), Some(5));
 }
 
+/// Who begins to look late has missed the votes of those who look already, and they have become patient: they
+/// repeat them after up to a minute, which each word of the late one puts off. They tell it at once.
+#[test]
+fn a_late_and_worse_vote_is_answered_with_the_better_one() {
+    let mut server = Alone::new(config(1, 3, 0), 1, 1, &[(1, 1), (1, 2)]);
+    (0..4).for_each(|_| _ = server.timeout());
+    server.now += 200;
+    let notification = vote(ServerState::Looking, 2, Zxid::new(1, 1), 1, 1);
+    let out = server.input(Input::Notified { from: 2, notification });
+    let told = out.iter().find_map(|output| match output {
+        Output::Election(ElectionRequest::Notify { to: 2, notification }) => Some(notification),
+        _ => None,
+    });
+    assert_eq!(told.map(|told| (told.leader, told.zxid)), Some((1, Zxid::new(1, 2))));
+}
+
 /// A server that has heard the winner first as LOOKING, then as LEADING, still counts its own vote.
 #[test]
 fn the_own_vote_counts_beside_that_of_a_leader() {
