@@ -181,6 +181,11 @@ impl World<'_> {
         if let Ok(loaded) = &loaded
             && !self.servers[server].disk.is_blown()
         {
+            if self.is_mixture(server, loaded) {
+                overheard::take();
+                self.after(300_000, Event::Restart { server });
+                return Ok(());
+            }
             self.check_loaded(server, loaded)?;
         }
         let started = loaded.and_then(|loaded| self.start(server, loaded));

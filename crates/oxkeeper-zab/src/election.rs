@@ -99,7 +99,9 @@ pub struct Election {
 impl Hash for Election {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Election { initial, proposal, received, outside, wait_ms, resend_at_ms, .. } = self;
-        let Election { settled_at_ms, told_at_ms, me: _, ensemble: _, config_text: _, fast: _, .. } = self;
+        let Election {
+            settled_at_ms, told_at_ms, me: _, ensemble: _, config_text: _, fast: _, ..
+        } = self;
         self.hash_between(hasher);
         (initial, proposal, received, outside, wait_ms, resend_at_ms).hash(hasher);
         (settled_at_ms, told_at_ms).hash(hasher);
@@ -309,7 +311,8 @@ impl Election {
             self.settled_at_ms = None;
             self.proposal = vote;
             self.send_to_all(now_ms, out);
-        } else if self.proposal.beats(&vote, &self.ensemble) && self.told_at_ms + QUIET_MS <= now_ms {
+        } else if self.proposal.beats(&vote, &self.ensemble) && self.told_at_ms + QUIET_MS <= now_ms
+        {
             // It began to look after all were told, and what it says would only put off the next time.
             self.send(from, ServerState::Looking, self.proposal, out);
         }

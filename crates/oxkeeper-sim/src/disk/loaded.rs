@@ -58,6 +58,19 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Names are durable in any order on a disk that lies about everything, so that it may keep files of two
+    /// histories. A start tells that their digests do not fit, and the operator replaces the disk.
+    pub fn is_mixture(&mut self, server: usize, loaded: &LoadedState) -> bool {
+        let trust = &mut self.servers[server].trust;
+        let forgot = trust.harm.as_ref().is_some_and(|harm| harm.kind == HarmKind::Forgot);
+        if !forgot || loaded.state.last_digest_mismatch().is_none() {
+            return false;
+        }
+        trust.given_up = true;
+        self.summary.count_disk("files of two histories told");
+        true
+    }
+
     /// What was loaded is what was proposed, and the tree is the one that all others have there.
     fn check_history(&self, server: usize, loaded: &LoadedState) -> Result<(), Violation> {
         let whom = format!("s{}", server + 1);

@@ -120,6 +120,10 @@ impl World<'_> {
         harm.told = harm.told.max(durable);
         // A fault takes the end of the log or what is known of it, never both.
         mem.write_back(Place::Logs, acknowledged::ACKNOWLEDGED);
+        if let Some(mark) = mem.bytes(Place::Logs, acknowledged::ACKNOWLEDGED) {
+            // Also if a sync of it has just failed.
+            mem.damage(Place::Logs, acknowledged::ACKNOWLEDGED, &|bytes| bytes.clone_from(&mark));
+        }
         match mem.lie() {
             None => {}
             Some(Lie::Logs) => harm.kind = HarmKind::Damaged,
