@@ -59,7 +59,8 @@ impl World<'_> {
     }
 
     /// Names are durable in any order on a disk that lies about everything, so that it may keep files of two
-    /// histories. A start tells that their digests do not fit, and the operator replaces the disk.
+    /// histories. A start counts that their digests do not fit (`digest_mismatches_count`), and the operator
+    /// replaces the disk.
     pub fn is_mixture(&mut self, server: usize, loaded: &LoadedState) -> bool {
         let trust = &mut self.servers[server].trust;
         let forgot = trust.harm.as_ref().is_some_and(|harm| harm.kind == HarmKind::Forgot);
