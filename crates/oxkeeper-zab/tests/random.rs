@@ -141,7 +141,7 @@ fn step(world: &mut World, random: &mut Random, weather: &Weather, ids: &[Server
 fn crash(world: &mut World, random: &mut Random, weather: &Weather, id: ServerId) {
     let abstains =
         |server: &Server| server.zab.as_ref().is_some_and(|zab| zab.lost_tail().is_some());
-    let lacks = |server: &&Server| server.broken || server.disk.lacks() || abstains(server);
+    let lacks = |server: &&Server| server.disk.lacks() || abstains(server);
     let lacking = world.servers.values().filter(lacks).count();
     let whole = 2 * (lacking + 1) < world.server(id).config.ensemble.voters().count();
     let log = &world.server(id).disk.log;
@@ -163,7 +163,10 @@ fn recover(world: &mut World, ids: &[ServerId]) {
     for _ in 0..3 {
         world.propose(leader);
     }
-    assert!(world.settle(60_000, World::all_equal), "the servers do not agree");
+    // The leader may be another one by now.
+    let well = |world: &World| world.all_serve() && world.all_equal();
+    assert!(world.settle(60_000, well), "the servers do not agree");
+    let leader = world.leader().expect("someone leads");
     let committed = &world.check.committed;
     assert_eq!(world.server(leader).tree, *committed);
     world.recovered_ms = world.now - start;
@@ -194,9 +197,6 @@ fn seed_passes(seed: u64, trace: bool) -> Option<World> {
         println!("{settings:?}");
     }
     if result.is_err() {
-        if world.servers.values().any(|server| server.broken) && !trace {
-            println!("seed {seed}: a server could not cut its log and stayed away");
-        }
         println!("replay: SEED={seed} cargo test -p oxkeeper-zab --test random -- --nocapture");
         return None;
     }
@@ -211,7 +211,7 @@ fn no_schedule_breaks_the_promises_of_the_protocol() {
     }
     let seeds = std::env::var("SEEDS").map_or(3_000, |seeds| seeds.parse().expect("a number"));
     let (mut committed, mut epochs, mut slowest, mut failed) = (0, 0, (0, 0), Vec::new());
-    let (mut diff, mut trunc, mut snap, mut broken) = (0, 0, 0, 0);
+    let (mut diff, mut trunc, mut snap) = (0, 0, 0);
     for seed in 1..=seeds {
         let Some(world) = seed_passes(seed, false) else {
             failed.push(seed);
@@ -226,12 +226,11 @@ fn no_schedule_breaks_the_promises_of_the_protocol() {
             diff += counts.diff;
             trunc += counts.trunc;
             snap += counts.snap;
-            broken += u32::from(world.server(id).broken);
         }
     }
     println!(
         "{seeds} seeds: {committed} commits, {epochs} epochs, syncs: {diff} DIFF, {trunc} TRUNC, \
-         {snap} SNAP; {broken} logs could not be cut; slowest recovery {} ms (seed {})",
+         {snap} SNAP; slowest recovery {} ms (seed {})",
         slowest.0, slowest.1
     );
     assert!(failed.is_empty(), "failing seeds: {failed:?}");

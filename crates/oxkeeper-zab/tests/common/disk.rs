@@ -104,9 +104,9 @@ impl Disk {
         Some(read.cloned().collect())
     }
 
-    /// Errors if the log cannot be cut: the process ends.
-    pub fn carry_out(&mut self, op: DiskOp, limit: usize, group: usize) -> Result<Answer, ()> {
-        Ok(match op {
+    /// Does it, and answers.
+    pub fn carry_out(&mut self, op: DiskOp, limit: usize, group: usize) -> Answer {
+        match op {
             DiskOp::Append(proposal) => {
                 if let Some(last) = self.log.last() {
                     let same = last.zxid.epoch() == proposal.zxid.epoch();
@@ -154,7 +154,9 @@ impl Disk {
                 Answer::Input(Input::SnapshotSaved)
             }
             DiskOp::Truncate(zxid) => {
-                self.truncate(zxid)?;
+                if !self.truncate(zxid) {
+                    return Answer::Input(Input::TruncateFailed);
+                }
                 self.acknowledged = self.acknowledged.min(self.last());
                 let (tree, history) = self.load(limit);
                 Answer::Loaded(tree, history)
@@ -163,10 +165,11 @@ impl Disk {
                 let (tree, history) = self.load(limit);
                 Answer::Loaded(tree, history)
             }
-        })
+        }
     }
 
-    fn truncate(&mut self, zxid: Zxid) -> Result<(), ()> {
+    /// False: it cannot be cut there, and nothing was changed.
+    fn truncate(&mut self, zxid: Zxid) -> bool {
         let newest = self.snapshots.last().map_or(Zxid::ZERO, |(base, _)| *base);
         if zxid < newest {
             // Only a log that reaches back to an older snapshot can be cut that far.
@@ -178,11 +181,11 @@ impl Disk {
                     || base == Zxid::ZERO && first.zxid == Zxid::new(1, 1)
             });
             if !reaches {
-                return Err(());
+                return false;
             }
             self.snapshots.retain(|(base, _)| *base <= zxid);
         }
         self.log.retain(|proposal| proposal.zxid <= zxid);
-        Ok(())
+        true
     }
 }

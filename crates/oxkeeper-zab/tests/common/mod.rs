@@ -92,8 +92,6 @@ pub struct Server {
     pub syncs: VecDeque<usize>,
     /// Requests that learners have forwarded.
     pub forwarded: usize,
-    /// The disk refused to cut its log: the process has ended for good.
-    pub broken: bool,
 }
 
 /// Something that can happen next.
@@ -233,7 +231,7 @@ impl World {
     pub fn start(&mut self, id: ServerId) {
         let now = self.now;
         let server = self.mut_server(id);
-        if server.zab.is_some() || server.broken {
+        if server.zab.is_some() {
             return;
         }
         let (tree, history) = server.disk.start(server.config.commit_log_count);
@@ -497,20 +495,12 @@ impl World {
         let server = self.servers.get_mut(&id).expect("a known server");
         let limit = server.config.commit_log_count;
         let Some(op) = server.disk.queue.pop_front() else { return };
-        let carried_out = server.disk.carry_out(op, limit, self.flush_group);
+        let answer = server.disk.carry_out(op, limit, self.flush_group);
         if self.trace.verbose
-            && let Ok(disk::Answer::Input(input)) = &carried_out
+            && let disk::Answer::Input(input) = &answer
         {
             self.trace.note(format!("{id} disk: {input:?}"));
         }
-        let answer = match carried_out {
-            Ok(done) => done,
-            Err(()) => {
-                self.crash(id);
-                self.mut_server(id).broken = true;
-                return;
-            }
-        };
         match answer {
             disk::Answer::Input(input) => self.input(id, input),
             disk::Answer::Loaded(tree, history) => {
@@ -795,7 +785,6 @@ impl Server {
             reads: VecDeque::new(),
             syncs: VecDeque::new(),
             forwarded: 0,
-            broken: false,
         }
     }
 
