@@ -119,7 +119,7 @@ pub fn all() -> Vec<Scope> {
             begin: Begin::Serving(ONE_AND_TWO),
             // Without them no election is due, and only an election may bring 3's history back.
             bounds: Bounds { recovers: false, ..bounds(20, 0, 0, 2, 3) },
-            short_depth: 14,
+            short_depth: 20,
         },
         Scope {
             name: "votes",
