@@ -50,6 +50,10 @@ impl World<'_> {
         }
         let me = &mut self.servers[server];
         me.durable = last;
+        if let Some(harm) = &mut me.trust.harm {
+            // What it acknowledged until it ended counts, whatever it has now.
+            harm.told = told;
+        }
         let interrupted = me.trust.under_way.take().is_some();
         if let Some(harm) = me.trust.harm.as_mut().filter(|_| interrupted && lost.is_none()) {
             // It was to go.
