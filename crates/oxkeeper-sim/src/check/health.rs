@@ -102,13 +102,16 @@ pub(super) fn check_queues(server: usize, zab: &Zab, limit: usize) -> Result<(),
     Err(Rule::Bounds.broken(format!("s{}: {bytes} bytes wait in one queue; {may} may", server + 1)))
 }
 
+/// Why a leader ends its role that has given out all zxids of its epoch.
+pub(super) const ZXIDS_USED_UP: &str = "zxids used up";
+
 /// What the end of a role is counted as.
 pub(super) fn name_of(lost: &Lost) -> &'static str {
     match lost {
         Lost::NoQuorumInTime { .. } => "no quorum in time",
         Lost::NoQuorum => "no quorum",
         Lost::PromisedNewer { .. } => "newer epoch promised",
-        Lost::ZxidsUsedUp => "zxids used up",
+        Lost::ZxidsUsedUp => ZXIDS_USED_UP,
         Lost::DiskHangs { .. } => "disk hangs",
         Lost::DiskTooSlow { .. } => "disk too slow",
         Lost::QuorumTooSlow { .. } => "quorum too slow",

@@ -245,6 +245,10 @@ impl World<'_> {
             && let Some(lost) = loss
         {
             self.summary.count_loss(lost);
+            if lost == health::ZXIDS_USED_UP {
+                // Where an epoch has few of them, nobody can expect much of a calm.
+                self.faults.disturbed = self.now;
+            }
         }
         self.trace.mix(&[self.now, server as u64, zxid.0 as u64, digest]);
         if serving && (exact || fuzzy_until <= zxid) {
