@@ -85,9 +85,9 @@ impl World<'_> {
         let me = &mut self.clients[client];
         let (old, wanted) = (me.session.id, me.timeout_ms.clamp(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS));
         let Some(link) = me.link_of(conn) else { return Ok(()) };
-        let purpose = link.purpose;
+        let (purpose, shown) = (link.purpose, link.last_zxid);
         if response.timeout_ms <= 0 {
-            return self.refused(client, conn, purpose);
+            return self.refused(client, conn, purpose, shown);
         }
         if purpose == Purpose::Intrude {
             return Err(Rule::Sessions.broken(format!("{old:#x} was given for a wrong password")));
@@ -123,19 +123,26 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The session was refused: its password is wrong, or its end was proposed.
-    fn refused(&mut self, client: usize, conn: ConnId, purpose: Purpose) -> Result<(), Violation> {
+    /// The session was refused: its password is wrong, or its end was proposed. `shown`: what the client had
+    /// seen when it asked.
+    fn refused(
+        &mut self,
+        client: usize,
+        conn: ConnId,
+        purpose: Purpose,
+        shown: i64,
+    ) -> Result<(), Violation> {
         self.hang_up_client(client, conn);
         if purpose == Purpose::Intrude {
             self.summary.intrusions += 1;
             return Ok(());
         }
-        let Session { id, seen, .. } = self.clients[client].session;
-        // A leader that was replaced without noticing may not know of a session; it refuses those who
-        // have seen more than itself, but a client that has seen nothing yet cannot tell.
+        let id = self.clients[client].session.id;
+        // A leader that was replaced without noticing may not know of a session; it turns away those who
+        // show that they have seen more than itself, but a client that had seen nothing yet cannot.
         let ends = self.checks.clients.lives.ending.contains(&id);
         let created = self.checks.clients.model.sessions.get(&id).map(|record| record.created);
-        if !ends && created.is_some_and(|created| created <= seen) {
+        if !ends && created.is_some_and(|created| created <= shown) {
             return Err(
                 Rule::Sessions.broken(format!("{id:#x} is refused, but nobody has ended it"))
             );
