@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use oxkeeper_sim::{Failure, Summary, Wishes, run_seed, shrink};
 
 const USAGE: &str = "\
-oxkeeper-sim [--seeds A..B] [--minutes N] [--servers 3|5] [--jobs N] [--without N,N,..] [--verbose] [--shrink]
+oxkeeper-sim [--seeds A..B] [--minutes N] [--servers 3|5] [--jobs N] [--without N,N,..] [--verbose] [--shrink] [--all]
 
 Runs an ensemble of the production cores from each seed and checks it. The same seed gives the same run.
   --seeds A..B    these (default 0..100); with --minutes, from A on until the time is over
@@ -19,6 +19,7 @@ Runs an ensemble of the production cores from each seed and checks it. The same 
   --without N,..  these faults of the plan do not take place
   --verbose       every event
   --shrink        a failing seed is made smaller: faults that it does not need are left out
+  --all           goes on behind a broken rule, and tells each in a line
 Exit code 1: a rule was broken.";
 
 struct Args {
@@ -29,6 +30,7 @@ struct Args {
     jobs: usize,
     verbose: bool,
     shrink: bool,
+    all: bool,
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -49,6 +51,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         jobs: 2,
         verbose: false,
         shrink: false,
+        all: false,
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -67,6 +70,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--jobs" => args.jobs = number(&value()?)?,
             "--verbose" => args.verbose = true,
             "--shrink" => args.shrink = true,
+            "--all" => args.all = true,
             other => return Err(format!("unknown argument {other}")),
         }
     }
@@ -118,7 +122,10 @@ fn run_all(args: &Args) -> (Summary, Option<Box<Failure>>) {
             match result {
                 Ok(summary) => outcome.0 += &summary,
                 Err(failure) => {
-                    stop.store(true, Ordering::Relaxed);
+                    stop.store(!args.all, Ordering::Relaxed);
+                    if args.all {
+                        println!("seed {seed} broken: {}", failure.violation);
+                    }
                     if outcome.1.as_ref().is_none_or(|other| failure.seed < other.seed) {
                         outcome.1 = Some(failure);
                     }

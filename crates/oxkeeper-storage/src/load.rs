@@ -114,6 +114,7 @@ pub fn load<D: Disk, T: Database>(
     check_directories(disk)?;
     let initialize = disk.take_initialize()?;
     remove_temporary(disk)?;
+    sync_names(disk)?;
     let mut warnings = Vec::new();
     let epoch = current_epoch(disk)?.unwrap_or(0);
     let mut base = find_base(disk, options, epoch, initialize, &mut make, &mut warnings)?;
@@ -223,6 +224,17 @@ fn remove_temporary<D: Disk>(disk: &D) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// A dead process may have given a file its name and not come to sync the directory, or failed to. The
+/// start reads what stands under that name and builds on it: a loss of power must not bring the file of
+/// before back.
+fn sync_names<D: Disk>(disk: &D) -> Result<(), StorageError> {
+    disk.sync_dir(Place::Snapshots)?;
+    if !disk.one_directory() {
+        disk.sync_dir(Place::Logs)?;
+    }
+    Ok(())
+}
+
 /// A snapshot that was passed over.
 struct Skipped {
     zxid: Zxid,
@@ -317,8 +329,6 @@ fn finish_adoption<D: Disk, T: Database>(
     let Some(adoption) = Adoption::interrupted(disk)? else { return Ok(None) };
     match try_snapshot(disk, options, &adoption.snapshot, make) {
         Ok(loaded) => {
-            // A dead process may not have come to it; a mark above what is there would tell of a loss.
-            disk.sync_dir(Place::Snapshots)?;
             MarkWriter::open(disk, adoption.zxid, epoch)?.set(adoption.zxid, epoch)?;
             adoption.finish(disk)?;
             let path = disk.path(Place::Snapshots, &adoption.snapshot);

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Dice, load_state, open_log, payload, put_snapshot};
-use oxkeeper_proto::Zxid;
+use oxkeeper_proto::{Epochs, Zxid};
 use oxkeeper_storage::{Disk, EpochFiles, LogOptions, MemDisk, Place, TxnLog, names};
 use proptest::prelude::*;
 
@@ -252,6 +252,43 @@ fn an_announced_epoch_survives_a_crash_in_whatever_happens_to_the_epoch_files_ne
             let epochs = EpochFiles::new(disk).load(Zxid::new(2, 5));
             let current = epochs.map(|epochs| epochs.current);
             assert!(current.is_ok(), "case {case}, seed {seed}: {current:?}");
+        }
+    }
+}
+
+/// Simulator seed 6010428: the directory of a new currentEpoch could not be synced, and the process ended.
+/// The next start read the new epoch and logged in it, and then a loss of power brought the old file back.
+#[test]
+fn what_a_start_has_read_is_still_there_after_a_loss_of_power() {
+    let load_both = |disk: &MemDisk| -> (Zxid, Epochs) {
+        let last = load_state(disk).unwrap().1.last_zxid;
+        (last, EpochFiles::new(disk.clone()).load(last).unwrap())
+    };
+    for fault in 1..20 {
+        for seed in 0..50 {
+            let mut dice = Dice(seed);
+            let mut disk = MemDisk::new("server");
+            put_snapshot(&disk, Zxid::ZERO);
+            load_both(&disk);
+            let files = EpochFiles::new(disk.clone());
+            let mut log = open_log(&disk, Zxid::ZERO);
+            disk.fail_sync(fault);
+            let mut work = || -> Result<(), oxkeeper_storage::StorageError> {
+                for epoch in [1, 2] {
+                    files.save_accepted(epoch)?;
+                    files.announce_current(epoch)?;
+                    files.save_current(epoch, &mut log)?;
+                    let zxid = Zxid::new(epoch, 1);
+                    log.append(zxid, &payload(zxid, 60, 1))?;
+                    log.roll()?;
+                }
+                Ok(())
+            };
+            drop(work());
+            disk.kill();
+            let read = load_both(&disk);
+            disk.crash(|n| dice.below(n));
+            assert_eq!(load_both(&disk), read, "sync {fault} fails, seed {seed}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{ElectionRequest, Output};
 const QUIET_MS: u64 = 200;
 /// Longest time between two sendings, in ms.
 const MAX_WAIT_MS: u64 = 60_000;
-/// The same for a server without a vote: nobody tells it of a new leader unless it asks.
+/// The same for a server without a vote: nobody tells it of a new leader unless it asks, or has asked.
 const MAX_WAIT_NO_VOTE_MS: u64 = 3_200;
 /// How long a LOOKING notification that came while this server was not LOOKING stays of use, in ms.
 /// Servers notice a leader's end at slightly different times.
@@ -93,6 +93,8 @@ pub struct Election {
     links: BTreeSet<ServerId>,
     /// LOOKING notifications that arrived while this server was not, with their time.
     early: BTreeMap<ServerId, (u64, Notification)>,
+    /// Servers without a vote that look for a leader, as this one does: they are told whom it has found.
+    askers: BTreeSet<ServerId>,
 }
 
 /// Without settings.
@@ -129,13 +131,14 @@ impl Election {
             settled_at_ms: None,
             links: BTreeSet::new(),
             early: BTreeMap::new(),
+            askers: BTreeSet::new(),
         }
     }
 
     /// Hashes what matters while this server has a leader: the rest is cleared by [`Self::start`].
     pub fn hash_between<H: Hasher>(&self, hasher: &mut H) {
-        let Election { abstains, clock, links, early, .. } = self;
-        (abstains, clock, links, early).hash(hasher);
+        let Election { abstains, clock, links, early, askers, .. } = self;
+        (abstains, clock, links, early, askers).hash(hasher);
     }
 
     /// Notes whether `peer` has an election connection. A new one is a reason to ask soon again: it
@@ -227,6 +230,10 @@ impl Election {
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
         let sender = ServerState::from_code(n.state);
+        let asks = !self.ensemble.is_voter(from) || n.leader == NO_VOTE;
+        if state == ServerState::Looking && sender == Some(ServerState::Looking) && asks {
+            self.askers.insert(from);
+        }
         if !self.ensemble.is_voter(from) {
             // Observers and strangers learn the leader this way. One that answers LOOKING voters, as
             // Apache's observers do, gets nothing that it would answer again: that never ends.
@@ -257,6 +264,16 @@ impl Election {
             self.early.remove(&from);
         }
         None
+    }
+
+    /// This server has a leader now: who asked in vain need not ask again, which it would do only after
+    /// seconds.
+    pub fn tell_askers(&mut self, state: ServerState, vote: Vote, out: &mut Vec<Output>) {
+        for asker in std::mem::take(&mut self.askers) {
+            if self.votes() {
+                self.send(asker, state, vote, out);
+            }
+        }
     }
 
     /// Keeps a notification for the election that is about to begin.

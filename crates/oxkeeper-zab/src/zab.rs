@@ -438,6 +438,7 @@ impl Zab {
             let learner = Learner::new(&self.core, vote, observer, out);
             self.role = Role::Learning(Box::new(learner));
         }
+        self.election.tell_askers(self.state(), vote, out);
     }
 
     fn end_if_lost(&mut self, result: Result<(), Lost>, out: &mut Vec<Output>) {

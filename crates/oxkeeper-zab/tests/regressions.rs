@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::alone::{Alone, appended, closes, config, to_leader, to_learner, vote};
 use common::{Settings, World, proposal};
 use oxkeeper_proto::Zxid;
-use oxkeeper_proto::quorum::{Packet, PacketKind, ServerState};
+use oxkeeper_proto::quorum::{NO_VOTE, Packet, PacketKind, ServerState};
 use oxkeeper_zab::{
     DiskRequest, Effect, ElectionRequest, History, Input, LinkId, Output, Phase, PortRequest,
 };
@@ -511,6 +511,33 @@ fn a_looking_voter_and_an_observer_do_not_answer_each_other_without_end() {
     let mut observer = Alone::new(config(4, 3, 1), 0, 0, &[]);
     let notification = vote(ServerState::Looking, 1, Zxid::ZERO, 0, 0);
     assert!(observer.input(Input::Notified { from: 1, notification }).is_empty());
+}
+
+/// An observer that had asked just before a leader was found learned of it seconds later, when it asked
+/// again.
+#[test]
+fn who_asked_without_a_vote_during_an_election_is_told_its_result() {
+    let mut voter = Alone::new(config(1, 3, 1), 1, 1, &[(1, 1)]);
+    let mine = voter.zab.applied();
+    let asks = vote(ServerState::Looking, NO_VOTE, mine, 1, 1);
+    for from in [4, 3] {
+        voter.input(Input::Notified { from, notification: asks.clone() });
+    }
+    let agrees = vote(ServerState::Looking, 2, mine, 1, 1);
+    voter.input(Input::Notified { from: 2, notification: agrees });
+    let told = |out: &[Output], state: ServerState| -> Vec<i64> {
+        let told = |output: &Output| match output {
+            Output::Election(ElectionRequest::Notify { to, notification })
+                if notification.state == state as i32 =>
+            {
+                assert_eq!(notification.leader, 2);
+                Some(*to)
+            }
+            _ => None,
+        };
+        out.iter().filter_map(told).collect()
+    };
+    assert_eq!(told(&voter.timeout(), ServerState::Following), [3, 4]);
 }
 
 /// No epoch from the network is so high that the next one does not exist.
