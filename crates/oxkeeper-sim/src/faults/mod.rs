@@ -57,6 +57,10 @@ pub struct FaultState {
     pub to_damage: BTreeSet<usize>,
     /// Processes that got one, and may say so.
     pub damaged: BTreeSet<(usize, u64)>,
+    /// The next leader that sends a tree will lose its quorum for so long, in µs.
+    pub strand_stream: Option<u64>,
+    /// The link whose tree is made slowly.
+    pub slow_stream: Option<ConnId>,
     /// When something went wrong, or right, last.
     pub disturbed: u64,
     /// When somebody led last, with a quorum behind it.
@@ -120,6 +124,8 @@ impl World<'_> {
         self.net.slow = 0;
         self.heal_all();
         self.faults.to_damage.clear();
+        self.faults.strand_stream = None;
+        self.faults.slow_stream = None;
         self.narrow_at_the_end();
         self.faults.disturbed = self.now;
         for server in &mut self.servers {

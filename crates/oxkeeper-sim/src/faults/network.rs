@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::faults::{Fault, ProcessFault, leader_of};
-use crate::net::{Cut, Kind};
+use crate::net::{ConnId, Cut, Kind};
 use crate::plan::Plan;
 use crate::server::Death;
 use crate::world::{Event, World};
@@ -33,6 +33,9 @@ pub enum NetworkFault {
     /// else gets. The others elect a leader that no client reaches before `unseen`, so nothing happens in
     /// the new epoch until the old leader is back, with a history that must be cut.
     StrandLeader { alone: u64, unseen: u64, fuse: Option<u64> },
+    /// The next leader that serves and sends a tree loses all but its receiver while it does, for `us`: its role ends
+    /// amid the stream, with proposals that nobody else has.
+    StrandStream { us: u64 },
     /// Half of a server's connections break.
     ResetSome { server: usize },
     /// Half of a server's connections break in the middle of what they carry.
@@ -104,6 +107,11 @@ impl NetworkFault {
         NetworkFault::AbsentLeader { us, cut_off, stands: !dice.one_in(3) }
     }
 
+    /// Draws what makes a leader end its role amid a stream.
+    pub fn draw_stream(dice: &mut Dice, plan: &Plan) -> NetworkFault {
+        NetworkFault::StrandStream { us: plan.sync_limit_us() * 2 + dice.between(0, 1_000_000) }
+    }
+
     /// What it is counted as.
     pub fn kind(self) -> &'static str {
         match self {
@@ -118,6 +126,7 @@ impl NetworkFault {
             NetworkFault::Isolate { .. } => "isolated server",
             NetworkFault::AbsentLeader { .. } => "absent leader",
             NetworkFault::StrandLeader { .. } => "stranded leader",
+            NetworkFault::StrandStream { .. } => "leader stranded amid a stream",
             NetworkFault::ResetSome { .. } => "reset connections",
             NetworkFault::BreakSome { .. } => "connections broken midway",
             NetworkFault::Damage { .. } => "damaged proposal",
@@ -173,6 +182,7 @@ impl World<'_> {
             NetworkFault::StrandLeader { alone, unseen, fuse } => {
                 self.strand_leader(alone, unseen, fuse);
             }
+            NetworkFault::StrandStream { us } => self.faults.strand_stream = Some(us),
             NetworkFault::ResetSome { server } => self.reset_some(server, false),
             NetworkFault::BreakSome { server } => self.reset_some(server, true),
             NetworkFault::Damage { server } => _ = self.faults.to_damage.insert(server),
@@ -234,18 +244,41 @@ impl World<'_> {
         self.note(|| format!("s{} is a leader on its own", leader + 1));
         for other in (0..self.servers.len()).filter(|other| *other != leader) {
             self.partition(leader, other, alone);
-            for client in 0..self.clients.len() {
-                let node = self.servers.len() + client;
-                // Those who were at another server come to this one.
-                for conn in self.conns_between(node, other) {
-                    self.reset(conn);
-                }
-                self.partition(node, other, unseen);
-            }
+            self.drive_clients_away(other, unseen);
         }
         if let Some(nth) = fuse {
             self.servers[leader].disk.set_fuse(nth);
         }
+    }
+
+    /// Clients do not reach this server: those who were there come to others.
+    fn drive_clients_away(&mut self, server: usize, us: u64) {
+        for client in 0..self.clients.len() {
+            let node = self.servers.len() + client;
+            for conn in self.conns_between(node, server) {
+                self.reset(conn);
+            }
+            self.partition(node, server, us);
+        }
+    }
+
+    /// A tree begins to go from a leader to a learner.
+    pub fn stream_begins(&mut self, link: ConnId, leader: usize, learner: usize) {
+        if leader_of(&self.servers) != Some(leader) {
+            return;
+        }
+        let Some(us) = self.faults.strand_stream.take() else { return };
+        self.note(|| {
+            format!("s{} is on its own with s{}, which gets its tree", leader + 1, learner + 1)
+        });
+        for other in (0..self.servers.len()).filter(|other| *other != leader) {
+            if other != learner {
+                self.partition(leader, other, us);
+            }
+            self.drive_clients_away(other, us);
+        }
+        // Its thread gets little of the machine: the stream lasts longer than the leader stays.
+        self.faults.slow_stream = Some(link);
     }
 
     fn reset_some(&mut self, server: usize, midway: bool) {

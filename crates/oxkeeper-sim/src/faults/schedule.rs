@@ -33,6 +33,7 @@ pub fn draw(seed: u64, dice: &mut Dice, plan: &Plan) -> Vec<Strike> {
     }
     strikes.extend(draw_disks(seed, plan));
     strikes.extend(draw_absences(seed, plan));
+    strikes.extend(draw_streams(seed, plan));
     strikes.sort_by_key(|strike| strike.at);
     strikes
 }
@@ -83,6 +84,19 @@ fn draw_absences(seed: u64, plan: &Plan) -> Vec<Strike> {
     }
     strikes.pop();
     strikes
+}
+
+/// Draws leaders that are lost while they send their tree, from a stream of its own.
+fn draw_streams(seed: u64, plan: &Plan) -> Vec<Strike> {
+    const STREAM: u64 = 0x5ba9_e0f3_0000_0003;
+    let mut dice = Dice::new(seed ^ STREAM);
+    let times = dice.pick(&[0, 0, 1, 3]);
+    (0..times)
+        .map(|_| Strike {
+            at: dice.between(FIRST, plan.faults_end),
+            fault: Fault::Network(NetworkFault::draw_stream(&mut dice, plan)),
+        })
+        .collect()
 }
 
 fn fault(dice: &mut Dice, plan: &Plan) -> Fault {

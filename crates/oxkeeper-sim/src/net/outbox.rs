@@ -97,6 +97,8 @@ impl World<'_> {
         let tree = Tree { source, piece: Vec::new(), last: false, sent: 0, told_at, making: false };
         conn.pipes[0].outbox.queue.push_back(Waiting::Tree(Box::new(tree)));
         self.summary.streams += 1;
+        let [learner, leader] = conn.nodes;
+        self.stream_begins(id, leader, learner);
         self.pump(id, 0);
     }
 
@@ -144,7 +146,10 @@ impl World<'_> {
             Waiting::Tree(tree) => {
                 if !tree.making {
                     tree.making = true;
-                    let delay = self.dice.between(50, 3_000);
+                    let delay = match self.faults.slow_stream == Some(id) {
+                        true => self.dice.between(50, self.plan.sync_limit_us() / 2),
+                        false => self.dice.between(50, 3_000),
+                    };
                     self.after(delay, Event::Stream { conn: id });
                 }
                 None
