@@ -151,10 +151,18 @@ impl World<'_> {
 
     /// A learner sends a packet to its leader.
     pub fn follow_packet(&mut self, server: usize, packet: &Packet) {
-        if packet.known_kind() != Some(PacketKind::Ping) {
-            return;
-        }
         let (incarnation, now) = (self.servers[server].incarnation, self.clocks(server));
+        match packet.known_kind() {
+            Some(PacketKind::Ping) => {}
+            Some(PacketKind::Revalidate) => {
+                let lives = &mut self.checks.clients.lives;
+                if let Some(session) = session_of(packet) {
+                    lives.asks(server, incarnation, session);
+                }
+                return;
+            }
+            _ => return,
+        }
         let Some(process) = &self.servers[server].process else { return };
         let Some(link) = process.port.leader() else { return };
         if self.conns.get(&link).is_some_and(|conn| conn.open[0]) {
@@ -176,9 +184,8 @@ impl World<'_> {
                         match packet.known_kind() {
                             Some(PacketKind::Ping) => lives.report_arrives(*link, server, now_ms),
                             Some(PacketKind::Revalidate) => {
-                                let data = packet.data.as_deref().unwrap_or_default();
-                                if let Ok(request) = RevalidateRequest::from_bytes(data) {
-                                    lives.touched(server, now_ms, request.session);
+                                if let Some(session) = session_of(packet) {
+                                    lives.touched(server, now_ms, session);
                                 }
                             }
                             _ => {}
@@ -211,4 +218,10 @@ impl World<'_> {
             lives.heard(conn, server, incarnation, session, now.mono_ms);
         }
     }
+}
+
+/// Which session a learner asks about.
+fn session_of(revalidate: &Packet) -> Option<i64> {
+    let data = revalidate.data.as_deref().unwrap_or_default();
+    RevalidateRequest::from_bytes(data).ok().map(|request| request.session)
 }

@@ -16,6 +16,8 @@ use crate::violation::{Rule, Violation};
 const SLACK_MS: u64 = 3;
 /// What a learner heard so shortly before its last report it may report once more, in ms.
 const REPORTED_TWICE_MS: u64 = 2;
+/// The answer of a leader about a session may come behind so many reports.
+const ANSWERED_AFTER: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
 struct Life {
@@ -52,6 +54,9 @@ pub struct Lives {
     /// By server that leads: sessions.
     leaders: BTreeMap<usize, BTreeMap<i64, Life>>,
     heard: BTreeMap<ConnId, Heard>,
+    /// Sessions that a learner has asked its leader about, with the number of reports since: once the answer
+    /// is there, their clients count as heard, also of a connection that is let go before the next report.
+    asked: BTreeMap<(usize, u64), Vec<(i64, u32)>>,
     /// When each server reported last.
     reported: BTreeMap<(usize, u64), u64>,
     /// By link from a learner to its leader.
@@ -123,6 +128,11 @@ impl Lives {
         self.heard.insert(conn, heard);
     }
 
+    /// A learner asks its leader about a session.
+    pub fn asks(&mut self, server: usize, incarnation: u64, session: i64) {
+        self.asked.entry((server, incarnation)).or_default().push((session, 0));
+    }
+
     /// A client's connection has ended.
     pub fn ended(&mut self, conn: ConnId) {
         if let Some(heard) = self.heard.get_mut(&conn) {
@@ -144,6 +154,11 @@ impl Lives {
         let recent = connected.filter(|(_, heard_ms)| last <= heard_ms + REPORTED_TWICE_MS);
         let repeated = recent.map(|(session, _)| session).collect();
         let mut report = Report { news: Vec::new(), repeated };
+        if let Some(asked) = self.asked.get_mut(&(server, incarnation)) {
+            report.repeated.extend(asked.iter().map(|(session, _)| *session));
+            asked.iter_mut().for_each(|(_, reports)| *reports += 1);
+            asked.retain(|(_, reports)| *reports < ANSWERED_AFTER);
+        }
         for heard in self.heard.values_mut() {
             if (heard.server, heard.incarnation) != (server, incarnation) {
                 continue;
@@ -267,6 +282,17 @@ mod tests {
         };
         assert!(heard(true).is_err());
         assert!(heard(false).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_a_learner_took_and_let_go_may_have_been_reported() {
+        let mut lives = led();
+        lives.asks(FOLLOWER, 1, 7);
+        lives.reports(9, FOLLOWER, 1, 60, std::iter::empty());
+        lives.report_arrives(9, LEADER, 1_300);
+        assert!(lives.none_is_late(LEADER, 1_850, 100).is_ok());
+        assert!(lives.none_is_late(LEADER, 2_000, 100).is_err());
+        assert!(lives.ends(LEADER, 1_500, 7, true).is_ok(), "it is not known for sure");
     }
 
     #[test]
