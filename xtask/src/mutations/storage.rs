@@ -80,6 +80,36 @@ pub const MUTATIONS: &[Mutation] = &[
         expected: "Storage",
     },
     Mutation {
+        name: "start-trusts-names-that-are-not-durable",
+        bugs: &[],
+        rule: "A start builds only on names that are durable.",
+        edits: &[edit(LOAD, "    sync_names(disk)?;\n", "    let _ = sync_names::<D>;\n")],
+        blind: &[],
+        test: Test(
+            "storage",
+            "crash",
+            "what_a_start_has_read_is_still_there_after_a_loss_of_power",
+        ),
+        expected: "Storage, Leadership",
+    },
+    Mutation {
+        name: "snapshots-share-a-temporary-name",
+        bugs: &[],
+        rule: "An adopted and a periodic snapshot of one zxid do not share a file.",
+        edits: &[edit(
+            SNAPSHOT_WRITER,
+            "        Self::create_as(names::TEMPORARY_ADOPTED, disk, zxid, compression)\n",
+            "        Self::create_as(names::TEMPORARY, disk, zxid, compression)\n",
+        )],
+        blind: &[],
+        test: Test(
+            "storage",
+            "adoption",
+            "an_adopted_and_a_periodic_snapshot_of_one_zxid_do_not_share_a_file",
+        ),
+        expected: "Storage",
+    },
+    Mutation {
         name: "accepted-epoch-is-not-durable",
         bugs: &[2307],
         rule: "After any crash acceptedEpoch is what was saved last, and never behind currentEpoch.",

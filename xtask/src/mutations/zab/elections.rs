@@ -220,4 +220,17 @@ pub const MUTATIONS: &[Mutation] = &[
         test: regression("a_joiner_follows_only_a_leader_it_has_heard"),
         expected: "",
     },
+    Mutation {
+        name: "who-asked-in-vain-is-not-told",
+        bugs: &[],
+        rule: "Who asked without a vote during an election is told its result.",
+        edits: &[edit(
+            ELECTION,
+            "        for asker in std::mem::take(&mut self.askers) {\n",
+            "        for asker in std::mem::take(&mut self.askers).into_iter().take(0) {\n",
+        )],
+        blind: &[],
+        test: regression("who_asked_without_a_vote_during_an_election_is_told_its_result"),
+        expected: "Liveness",
+    },
 ];
