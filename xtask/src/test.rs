@@ -11,7 +11,7 @@ use crate::{deploy, explore, image, install, sim};
 /// Seeds that every run simulates; beside them come fresh ones, which it prints.
 const SIM_SEEDS: &str = "0..4000";
 /// So long for the fresh ones.
-const FRESH_MINUTES: &str = "0.2";
+const FRESH_MINUTES: &str = "1";
 const DIFFERENTIAL_SEEDS: &str = "0..5";
 
 #[derive(Args)]
