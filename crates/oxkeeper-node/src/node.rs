@@ -183,7 +183,10 @@ impl Node {
             }
             PortRequest::SnapshotToLearner(link) => {
                 port.flush(driver);
-                driver.stream(link, TreeStream::new(replica.shared().clone()));
+                driver.stream(
+                    link,
+                    TreeStream::new(replica.shared().clone(), replica.stream_state()),
+                );
             }
             PortRequest::CloseLearner { link, reason } => {
                 port.flush(driver);

@@ -21,13 +21,15 @@ pub enum StreamStep {
 /// A snapshot stream.
 pub struct TreeStream {
     shared: Arc<Shared>,
-    /// The walk, and the state that it began in.
-    begun: Option<(Walk, StateId)>,
+    /// The state that is to be sent.
+    of: StateId,
+    /// Once it has begun.
+    walk: Option<Walk>,
 }
 
 impl std::fmt::Debug for TreeStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TreeStream").field("begun", &self.begun.is_some()).finish_non_exhaustive()
+        f.debug_struct("TreeStream").field("begun", &self.walk.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -37,9 +39,10 @@ const STEP: (u32, usize) = (512, 64 * 1024);
 const CHUNK: usize = 256 * 1024;
 
 impl TreeStream {
-    /// Begins when the first chunk is asked for, so the tree is at least as new as the SNAP packet.
-    pub fn new(shared: Arc<Shared>) -> TreeStream {
-        TreeStream { shared, begun: None }
+    /// Of the state that was `of` when the SNAP packet was made. It is read from when the first chunk is
+    /// asked for, so the tree is at least as new as the packet.
+    pub fn new(shared: Arc<Shared>, of: StateId) -> TreeStream {
+        TreeStream { shared, of, walk: None }
     }
 
     /// Appends some hundred KiB to `out`.
@@ -57,15 +60,14 @@ impl TreeStream {
     /// Appends what `nodes` nodes make, or about `bytes`.
     pub fn step(&mut self, nodes: u32, bytes: usize, out: &mut Vec<u8>) -> StreamStep {
         let state = self.shared.state.read();
-        let now = self.shared.state_id();
-        let (walk, began_in) = self.begun.get_or_insert_with(|| {
-            let walk = Walk::begin(&state);
-            walk.put_tables(out);
-            (walk, now)
-        });
-        if *began_in != now {
+        if self.shared.state_id() != self.of {
             return StreamStep::Outdated;
         }
+        let walk = self.walk.get_or_insert_with(|| {
+            let walk = Walk::begin(&state);
+            walk.put_tables(out);
+            walk
+        });
         match walk.step(&state, nodes, bytes, out) {
             true => StreamStep::End,
             false => StreamStep::More,

@@ -23,7 +23,7 @@ use crate::Map;
 use crate::client::Client;
 use crate::client::statistics::Lengths;
 use crate::session::SessionTracker;
-use crate::shared::Shared;
+use crate::shared::{Shared, StateId};
 use crate::solo::Solo;
 
 /// The two clocks, read by the driver.
@@ -190,6 +190,8 @@ pub struct Replica {
     woken: Vec<Arc<Client>>,
     /// Empty between inputs; kept for its memory.
     zab_out: Vec<oxkeeper_zab::Output>,
+    /// The state that learners are sent of whom Zab spoke last.
+    stream_state: StateId,
     /// When to look for containers next; only while leading.
     next_reap_ms: u64,
     /// Containers found, to be deleted one by one.
@@ -266,6 +268,7 @@ impl Replica {
             received: None,
             woken: Vec::new(),
             zab_out: Vec::new(),
+            stream_state: StateId::default(),
             next_reap_ms: u64::MAX,
             reaping: VecDeque::new(),
             touched_ms: now.mono_ms,
@@ -367,6 +370,12 @@ impl Replica {
     /// The part shared with connections.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The state that a [`PortRequest::SnapshotToLearner`](oxkeeper_zab::PortRequest::SnapshotToLearner) of the
+    /// last step speaks of. The role may have ended since, and the state taken in what no quorum vouches for.
+    pub fn stream_state(&self) -> StateId {
+        self.stream_state
     }
 
     /// The Zab state machine of an ensemble member.

@@ -107,7 +107,7 @@ impl Stats {
 
 /// Tells the states of a process apart: another one begins when the whole state is replaced, and when a
 /// proposal is applied that no quorum vouches for. A walk over the tree must not go on in another state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateId(u64);
 
 /// The part of a server that many threads see.

@@ -63,8 +63,8 @@ pub const MUTATIONS: &[Mutation] = &[
         rule: "A stream whose tree is replaced under it never comes to its end.",
         edits: &[edit(
             STREAM,
-            "        if *began_in != now {\n",
-            "        if *began_in != now && bytes == 0 {\n",
+            "        if self.shared.state_id() != self.of {\n",
+            "        if self.shared.state_id() != self.of && bytes == 0 {\n",
         )],
         blind: &[],
         test: node("a_stream_whose_tree_is_replaced_under_it_never_comes_to_its_end"),

@@ -72,6 +72,7 @@ impl Replica {
                     if let PortRequest::SnapshotToLearner(_) = request {
                         // It reads the tree: what was committed before must be in it.
                         self.apply_committed(now);
+                        self.stream_state = self.shared.state_id();
                     }
                     out.push(Output::Port(request));
                 }

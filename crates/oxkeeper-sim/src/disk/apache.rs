@@ -89,7 +89,8 @@ impl World<'_> {
         for name in ["acknowledged", "seams"] {
             disk.vanish(Place::Logs, name);
         }
-        if self.servers[server].attic.restore(&disk) {
+        let older = self.servers[server].attic.restore(&disk);
+        if older {
             self.summary.count_disk("Apache's older history");
         }
         pad_logs(&disk, &mut dice);
@@ -102,6 +103,18 @@ impl World<'_> {
             && self.may_harm(server)
             && let Some(name) = leave_snapshot(&disk, &mut dice, durable)
         {
+            self.harm(server, HarmKind::Damaged, vec![(Place::Snapshots, name)]);
+        }
+        // The older history is there, and nothing leads from it to what came by the snapshot.
+        if older
+            && dice.one_in(2)
+            && self.may_harm(server)
+            && let Some((_, name)) = files(&disk, Place::Snapshots).pop()
+        {
+            disk.damage(Place::Snapshots, &name, &|bytes| {
+                let middle = bytes.len() / 2;
+                bytes.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 4);
+            });
             self.harm(server, HarmKind::Damaged, vec![(Place::Snapshots, name)]);
         }
         for name in ["acceptedEpoch.tmp", "currentEpoch.tmp"] {
