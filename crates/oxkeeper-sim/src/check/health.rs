@@ -105,6 +105,9 @@ pub(super) fn check_queues(server: usize, zab: &Zab, limit: usize) -> Result<(),
 /// Why a leader ends its role that has given out all zxids of its epoch.
 pub(super) const ZXIDS_USED_UP: &str = "zxids used up";
 
+/// Why a learner ends its role whose queue is too small for what it lacks; the next time it gets a snapshot.
+pub(super) const TOO_MUCH_QUEUED: &str = "too much queued";
+
 /// What the end of a role is counted as.
 pub(super) fn name_of(lost: &Lost) -> &'static str {
     match lost {
@@ -115,7 +118,7 @@ pub(super) fn name_of(lost: &Lost) -> &'static str {
         Lost::DiskHangs { .. } => "disk hangs",
         Lost::DiskTooSlow { .. } => "disk too slow",
         Lost::QuorumTooSlow { .. } => "quorum too slow",
-        Lost::TooMuchQueued { .. } => "too much queued",
+        Lost::TooMuchQueued { .. } => TOO_MUCH_QUEUED,
         Lost::LeaderClosed(_) => "leader closed",
         Lost::Leader { error: Misbehaved::Silent(_), .. } => "leader silent",
         Lost::Leader { .. } => "leader refused",

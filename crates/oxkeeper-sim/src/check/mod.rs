@@ -245,8 +245,8 @@ impl World<'_> {
             && let Some(lost) = loss
         {
             self.summary.count_loss(lost);
-            if lost == health::ZXIDS_USED_UP {
-                // Where an epoch has few of them, nobody can expect much of a calm.
+            if [health::ZXIDS_USED_UP, health::TOO_MUCH_QUEUED].contains(&lost) {
+                // Where an epoch has few of them, or a queue has room for few, nobody can expect much of a calm.
                 self.faults.disturbed = self.now;
             }
         }

@@ -99,7 +99,9 @@ impl World<'_> {
         let told = me.trust.harm.as_ref().map_or(me.durable, |harm| harm.told.max(me.durable));
         let vouches = |other: &crate::server::Server| {
             let trust = &other.trust;
-            let history = other.durable >= told || trust.current > told.epoch();
+            // A history is newer by the epoch that it was acknowledged in, and may end in an older one.
+            let (theirs, mine) = (trust.current, me.trust.current.max(told.epoch()));
+            let history = mine < theirs || mine == theirs && told <= other.durable;
             trust.harm.is_none()
                 && trust.under_way.is_none()
                 && history
