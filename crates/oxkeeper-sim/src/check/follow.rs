@@ -154,9 +154,9 @@ impl World<'_> {
         let (incarnation, now) = (self.servers[server].incarnation, self.clocks(server));
         match packet.known_kind() {
             Some(PacketKind::Ping) => {}
-            Some(PacketKind::Revalidate) => {
+            Some(PacketKind::Revalidate | PacketKind::Request) => {
                 let lives = &mut self.checks.clients.lives;
-                if let Some(session) = session_of(packet) {
+                if let Some(session) = session_of(packet).or_else(|| new_session_of(packet)) {
                     lives.asks(server, incarnation, session);
                 }
                 return;
@@ -222,6 +222,17 @@ impl World<'_> {
 
 /// Which session a learner asks about.
 fn session_of(revalidate: &Packet) -> Option<i64> {
+    if revalidate.known_kind() != Some(PacketKind::Revalidate) {
+        return None;
+    }
     let data = revalidate.data.as_deref().unwrap_or_default();
     RevalidateRequest::from_bytes(data).ok().map(|request| request.session)
+}
+
+/// Which session a learner asks its leader to create.
+fn new_session_of(request: &Packet) -> Option<i64> {
+    let mut reader = Reader::new(request.data.as_deref().unwrap_or_default());
+    let session = reader.long().ok()?;
+    let _cxid = reader.int().ok()?;
+    (reader.int().ok()? == OpCode::CreateSession.code()).then_some(session)
 }

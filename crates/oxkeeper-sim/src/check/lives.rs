@@ -16,8 +16,8 @@ use crate::violation::{Rule, Violation};
 const SLACK_MS: u64 = 3;
 /// What a learner heard so shortly before its last report it may report once more, in ms.
 const REPORTED_TWICE_MS: u64 = 2;
-/// The answer of a leader about a session may come behind so many reports.
-const ANSWERED_AFTER: u32 = 3;
+/// The answer of a leader about a session, or the session itself, may come behind so many reports.
+const ANSWERED_AFTER: u32 = 6;
 
 #[derive(Clone, Copy, Debug)]
 struct Life {
@@ -54,7 +54,7 @@ pub struct Lives {
     /// By server that leads: sessions.
     leaders: BTreeMap<usize, BTreeMap<i64, Life>>,
     heard: BTreeMap<ConnId, Heard>,
-    /// Sessions that a learner has asked its leader about, with the number of reports since: once the answer
+    /// Sessions that a learner has asked its leader about, or for, with the number of reports since: once the answer
     /// is there, their clients count as heard, also of a connection that is let go before the next report.
     asked: BTreeMap<(usize, u64), Vec<(i64, u32)>>,
     /// When each server reported last.
@@ -128,7 +128,7 @@ impl Lives {
         self.heard.insert(conn, heard);
     }
 
-    /// A learner asks its leader about a session.
+    /// A learner asks its leader about a session, or for a new one.
     pub fn asks(&mut self, server: usize, incarnation: u64, session: i64) {
         self.asked.entry((server, incarnation)).or_default().push((session, 0));
     }
