@@ -41,6 +41,16 @@ struct Heard {
     ended: bool,
 }
 
+/// A session that a learner has asked its leader about.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    session: i64,
+    /// So many since.
+    reports: u32,
+    /// It may be reported once more until then.
+    until_ms: u64,
+}
+
 /// An answer to a ping, on its way.
 #[derive(Debug)]
 struct Report {
@@ -54,9 +64,8 @@ pub struct Lives {
     /// By server that leads: sessions.
     leaders: BTreeMap<usize, BTreeMap<i64, Life>>,
     heard: BTreeMap<ConnId, Heard>,
-    /// Sessions that a learner has asked its leader about, or for, with the number of reports since: once the answer
-    /// is there, their clients count as heard, also of a connection that is let go before the next report.
-    asked: BTreeMap<(usize, u64), Vec<(i64, u32)>>,
+    /// Sessions that a learner has asked its leader about, or for: once the answer is there, their clients count as heard, also of a connection that is let go before the next report.
+    asked: BTreeMap<(usize, u64), Vec<Asked>>,
     /// When each server reported last.
     reported: BTreeMap<(usize, u64), u64>,
     /// By link from a learner to its leader.
@@ -130,7 +139,11 @@ impl Lives {
 
     /// A learner asks its leader about a session, or for a new one.
     pub fn asks(&mut self, server: usize, incarnation: u64, session: i64) {
-        self.asked.entry((server, incarnation)).or_default().push((session, 0));
+        self.asked.entry((server, incarnation)).or_default().push(Asked {
+            session,
+            reports: 0,
+            until_ms: 0,
+        });
     }
 
     /// A client's connection has ended.
@@ -155,9 +168,14 @@ impl Lives {
         let repeated = recent.map(|(session, _)| session).collect();
         let mut report = Report { news: Vec::new(), repeated };
         if let Some(asked) = self.asked.get_mut(&(server, incarnation)) {
-            report.repeated.extend(asked.iter().map(|(session, _)| *session));
-            asked.iter_mut().for_each(|(_, reports)| *reports += 1);
-            asked.retain(|(_, reports)| *reports < ANSWERED_AFTER);
+            report.repeated.extend(asked.iter().map(|asked| asked.session));
+            asked.retain_mut(|asked| {
+                asked.reports += 1;
+                if asked.reports <= ANSWERED_AFTER {
+                    asked.until_ms = now_ms + REPORTED_TWICE_MS;
+                }
+                now_ms <= asked.until_ms
+            });
         }
         for heard in self.heard.values_mut() {
             if (heard.server, heard.incarnation) != (server, incarnation) {
