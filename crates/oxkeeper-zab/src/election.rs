@@ -93,7 +93,7 @@ pub struct Election {
     links: BTreeSet<ServerId>,
     /// LOOKING notifications that arrived while this server was not, with their time.
     early: BTreeMap<ServerId, (u64, Notification)>,
-    /// Servers without a vote that look for a leader, as this one does: they are told whom it has found.
+    /// Members without a vote that look for a leader, as this one does: they are told whom it has found.
     askers: BTreeSet<ServerId>,
 }
 
@@ -230,7 +230,9 @@ impl Election {
         out: &mut Vec<Output>,
     ) -> Option<Elected> {
         let sender = ServerState::from_code(n.state);
-        let asks = !self.ensemble.is_voter(from) || n.leader == NO_VOTE;
+        // Members only: a stranger may come under any number of ids.
+        let member = self.ensemble.servers.contains_key(&from);
+        let asks = member && (!self.ensemble.is_voter(from) || n.leader == NO_VOTE);
         if state == ServerState::Looking && sender == Some(ServerState::Looking) && asks {
             self.askers.insert(from);
         }

@@ -520,7 +520,7 @@ fn who_asked_without_a_vote_during_an_election_is_told_its_result() {
     let mut voter = Alone::new(config(1, 3, 1), 1, 1, &[(1, 1)]);
     let mine = voter.zab.applied();
     let asks = vote(ServerState::Looking, NO_VOTE, mine, 1, 1);
-    for from in [4, 3] {
+    for from in [4, 3, 77] {
         voter.input(Input::Notified { from, notification: asks.clone() });
     }
     let agrees = vote(ServerState::Looking, 2, mine, 1, 1);

@@ -310,7 +310,7 @@ mod tests {
 
     fn read_with(text: &str) -> (ScriptEnv, Vec<Finding>) {
         let mut env = ScriptEnv::default();
-        env.values.insert("HOME".to_owned(), "/root".to_owned());
+        env.values.insert("HOME".to_owned(), "home".to_owned());
         let findings = env.read("java.env", text);
         (env, findings)
     }
@@ -329,7 +329,7 @@ mod tests {
             ("A", "1"),
             ("B", "two words"),
             ("C", "$A"),
-            ("D", "1/root/x"),
+            ("D", "1home/x"),
             ("E", "-D1 \"q\""),
             ("F", "f-1"),
             ("G", "ab"),
@@ -473,7 +473,7 @@ mod tests {
             ("B", "a--y-z--w"),
             ("C", "c d"),
             ("D", "$A \\x \\ in } side"),
-            ("F", "/root/f:/root:x~"),
+            ("F", "home/f:home:x~"),
             ("G", "a ba$Aa"),
             ("H", "h"),
             ("J", "j"),
